@@ -1,0 +1,162 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0 */
+/*
+ * mote/process.h: the life of processes. The rules are Erlang/OTP's; docs/processes.md restates them.
+ */
+#ifndef MOTE_PROCESS_H
+#define MOTE_PROCESS_H
+
+#include <mote/base.h>
+#include <mote/runtime.h>
+
+MOTE_BEGIN_DECLS
+
+struct mote_msg;
+
+/* Whom a server owes an answer; a value: it may be kept, passed on, and answered later by anyone. */
+struct mote_from {
+	mote_pid pid;
+	mote_ref ref;
+};
+
+/*
+ * A server is a process that holds no stack while it waits: one is lent to it for each callback, and stays
+ * with it as long as that callback blocks. An idle server costs its control block and its state.
+ */
+struct mote_server_ops {
+	size_t size;
+	size_t state_size;	/* zeroed before init; released at exit */
+	/* Returns 0, or -errno: the server then ends with error. May be NULL. */
+	int (*init)(void *state, void *arg);
+	/* A request made by mote_call(); answer with mote_reply(). Borrows m. NULL: requests go to info. */
+	void (*call)(void *state, struct mote_from from, const struct mote_msg *m);
+	/* Anything else: messages, EXIT, DOWN, timers. Borrows m (mote_msg_keep() takes it). NULL: dropped. */
+	void (*info)(void *state, const struct mote_msg *m);
+	/*
+	 * Last words: when the server ended itself, was told to exit while it traps exits and chose to, or
+	 * any exit but kill ends it. Runs before deferred cleanups. May be NULL.
+	 */
+	void (*terminate)(void *state, const struct mote_reason *why);
+};
+
+enum mote_spawn_flags {
+	MOTE_LINK	= 1 << 0,	/* link to the caller, atomically with the spawn */
+	MOTE_MONITOR	= 1 << 1,	/* monitor by the caller, likewise; *ref gets the reference */
+	MOTE_PINNED	= 1 << 2,	/* always the same OS thread */
+	MOTE_TRAP_EXIT	= 1 << 3,	/* born trapping exits */
+};
+
+enum mote_priority { MOTE_PRIORITY_NORMAL, MOTE_PRIORITY_LOW, MOTE_PRIORITY_HIGH };
+
+struct mote_spawn_opts {
+	size_t size;
+	mote_fn fn;				/* either fn, or server */
+	const struct mote_server_ops *server;	/* must outlive the process */
+	void *arg;				/* passed through; the library does not look at it */
+	unsigned int flags;			/* enum mote_spawn_flags */
+	unsigned int scheduler;			/* with MOTE_PINNED: which one (modulo their number) */
+	int priority;				/* enum mote_priority; high runs before all others, low 1 : 8 */
+	unsigned int reserved;
+	size_t stack_size;			/* 0: 64 KiB; rounded up to a power of two, 16 KiB to 64 MiB */
+	const char *name;			/* registered atomically with the spawn; copied */
+	const char *label;			/* shown to people; must outlive the process */
+	mote_ref *ref;				/* with MOTE_MONITOR */
+};
+
+/*
+ * Spawns a process that runs fn(arg) and ends normally when fn returns. MOTE_NOBODY on failure, with
+ * mote_errno(): -ENOMEM; -EAGAIN (max_processes reached); for opts also -EINVAL, -E2BIG, -EEXIST (the name is
+ * taken). That a stack could not be had shows only when the process first runs: it ends with MOTE_ERROR
+ * ENOMEM and a text that names the limit. Any thread, but MOTE_LINK and MOTE_MONITOR: processes only.
+ * Follows erlang:spawn_opt/4.
+ */
+MOTE_API mote_pid mote_spawn(mote_fn fn, void *arg);
+MOTE_API mote_pid mote_spawn_link(mote_fn fn, void *arg);
+MOTE_API mote_pid mote_spawn_monitor(mote_fn fn, void *arg, mote_ref *ref);
+MOTE_API mote_pid mote_spawn_opts(const struct mote_spawn_opts *opts);
+
+/* The caller's pid; MOTE_NOBODY on a foreign thread. Any thread. */
+MOTE_API mote_pid mote_self(void);
+
+/*
+ * Ends the caller: cleanups run, then names, timers, descriptors and memory go, then links and monitors
+ * learn the reason. Follows erlang:exit/1. reason.data is copied.
+ */
+MOTE_NORETURN MOTE_API void mote_exit(struct mote_reason reason);
+
+/*
+ * Sends an exit signal. MOTE_REASON_KILL ends the target with reason killed at its next runtime call and can't
+ * be trapped; a normal reason is ignored by others, and ends oneself; any other ends a target that does not
+ * trap exits and is a MOTE_MSG_EXIT message to one that does. 0, also if there is no such process; -EINVAL,
+ * -EMSGSIZE, -ENOMEM. Any thread. Follows erlang:exit/2.
+ */
+MOTE_API int mote_exit_pid(mote_pid pid, struct mote_reason reason);
+
+/* Lets others run. Signals that have arrived act. */
+MOTE_API void mote_yield(void);
+
+/*
+ * For long computations: one load when nothing has happened; otherwise acts on the exit signals that have
+ * arrived, and yields if the process's slice is over and somebody waits.
+ */
+MOTE_API void mote_check(void);
+
+/* Sets whether exit signals become MOTE_MSG_EXIT messages. Returns the previous setting. */
+MOTE_API bool mote_trap_exit(bool trap);
+
+/*
+ * Links the caller and pid: symmetric, at most one per pair. If there is no such process, the caller gets the
+ * exit signal noproc. 0; -EINVAL (self, or nobody: no effect); -ENOMEM. Follows erlang:link/1 of the
+ * asynchronous form.
+ */
+MOTE_API int mote_link(mote_pid pid);
+
+/* After it returns no exit signal of that link will be delivered (an EXIT message in the mailbox stays). */
+MOTE_API int mote_unlink(mote_pid pid);
+
+/*
+ * Watches pid: one MOTE_MSG_DOWN with the returned reference when it ends, at once with noproc if it is not
+ * there. Each call is a monitor of its own. id 0 on failure, with mote_errno(): -ENOMEM, -EINVAL (nobody).
+ * mote_monitor_name resolves the name once, now.
+ */
+MOTE_API mote_ref mote_monitor(mote_pid pid);
+MOTE_API mote_ref mote_monitor_name(const char *name);
+
+enum mote_demonitor_flags { MOTE_FLUSH = 1 << 0 };
+
+/*
+ * Ends a monitor. With MOTE_FLUSH a DOWN that is already in the mailbox is removed, too. Returns 1 if the
+ * monitor was still armed, 0 if it had fired or the reference is not a monitor of the caller's.
+ */
+MOTE_API int mote_demonitor(mote_ref ref, int flags);
+
+enum mote_alias_flags { MOTE_ALIAS_REPLY = 1 << 0 };	/* ends itself with the first message */
+
+/*
+ * An address of the caller's that it can withdraw: messages sent to it (mote_send_alias, mote_reply) arrive
+ * while it is active, and vanish after mote_unalias() has returned. Follows erlang:alias/1.
+ * id 0 on failure: -ENOMEM. mote_unalias: 1 if it was active, else 0.
+ */
+MOTE_API mote_ref mote_alias(int flags);
+MOTE_API int mote_unalias(mote_ref ref);
+
+/*
+ * Calls fn(arg) when the process ends, however it ends: last in, first out. Inside, calls that would wait
+ * without a deadline give -ECANCELED, and all waits together last 5 s at most. 0 or -ENOMEM.
+ */
+MOTE_API int mote_defer(mote_fn fn, void *arg);
+
+/* Withdraws the latest defer of this fn and arg. 0, or -ENOENT. */
+MOTE_API int mote_undefer(mote_fn fn, void *arg);
+
+/*
+ * Memory of the calling process, aligned to 16 bytes, released at its exit at the latest. Not to be freed by
+ * another process. NULL: -ENOMEM.
+ */
+MOTE_API void *mote_alloc(size_t size);
+MOTE_API void *mote_zalloc(size_t size);
+MOTE_API void *mote_realloc(void *p, size_t size);
+MOTE_API void mote_free(void *p);
+
+MOTE_END_DECLS
+
+#endif

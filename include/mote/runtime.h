@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0 */
+/*
+ * mote/runtime.h: starting and stopping the runtime, foreign blocking code, fork.
+ */
+#ifndef MOTE_RUNTIME_H
+#define MOTE_RUNTIME_H
+
+#include <mote/base.h>
+
+MOTE_BEGIN_DECLS
+
+typedef void (*mote_fn)(void *arg);
+
+enum mote_log_level { MOTE_LOG_ERROR, MOTE_LOG_WARNING, MOTE_LOG_INFO };
+
+struct mote_opts {
+	size_t size;
+	/*
+	 * Schedulers, each on an OS thread. 0: $MOTE_SCHEDULERS, or else as many CPUs as affinity and
+	 * the cgroup's quota allow. At most 256.
+	 */
+	unsigned int schedulers;
+	unsigned int max_processes;	/* 0: 16,777,216; at most 134,217,728 */
+	/*
+	 * Called, from any thread and possibly from several at once, with reports such as a process that
+	 * ended abnormally. May call mote_send(); must not wait. NULL: silence.
+	 */
+	void (*log)(int level, const char *text, void *arg);
+	void *log_arg;
+};
+
+/*
+ * Starts the runtime, runs fn(arg) as its first process, stops the runtime when that process ends (all
+ * others get exit signals, as Go's main does) and returns: 0 when it ended with normal or shutdown, 1 with
+ * any other reason, -errno when the runtime could not start: -EBUSY (it runs already), -ENOMEM, -EINVAL or
+ * -E2BIG (opts), -EMFILE. opts may be NULL.
+ * Environment: MOTE_SCHEDULERS=n; MOTE_IO=epoll|io_uring (default: io_uring where the kernel allows it).
+ * Context: a foreign thread (main).
+ */
+MOTE_API int mote_run(mote_fn fn, void *arg, const struct mote_opts *opts);
+
+/*
+ * Starts the runtime inside a program that has a main and threads of its own. Returns 0 or what mote_run
+ * would. Context: a foreign thread.
+ */
+MOTE_API int mote_start(const struct mote_opts *opts);
+
+/*
+ * Sends every process an exit signal (shutdown, then at half the time left kill), waits for their ends,
+ * and stops the runtime. Returns 0, or the number of processes that were still alive at the deadline; each
+ * of them was reported to `alive` (may be NULL) with its name or label (or NULL) before the runtime was
+ * frozen under it: their memory and descriptors are not released, and the runtime can not be started again
+ * in this OS process. -ESRCH: not running. Context: a foreign thread.
+ */
+MOTE_API int mote_stop(mote_deadline deadline, void (*alive)(mote_pid pid, const char *label, void *arg), void *arg);
+
+/*
+ * fork() without exec: the runtime does not exist in the child. Every call there behaves as before
+ * mote_start(), which may be called anew; memory of the parent's runtime is left alone and its descriptors
+ * are closed at exec (all are O_CLOEXEC).
+ */
+
+/* True in a mote process. Any thread. */
+MOTE_API bool mote_in_process(void);
+
+/*
+ * Runs fn(arg) on an OS thread of a pool made for that, while only the calling process waits; for code that
+ * blocks outside mote's own I/O. *result (may be NULL) gets what fn returned. Returns 0; -ETIMEDOUT when the
+ * deadline came first: a job not begun is withdrawn, one under way goes on, its result is dropped, and
+ * whatever arg points to must stay valid until it ends; -EAGAIN when no thread could be had. A process that is
+ * told to exit meanwhile stays `exiting` until fn returns. At most 64 jobs at once; more wait their turn.
+ * fn must not call functions for processes only.
+ */
+MOTE_API int mote_blocking(int64_t (*fn)(void *arg), void *arg, int64_t *result, mote_deadline deadline);
+
+/* What the runtime is made of here and now; any thread. */
+struct mote_runtime_info {
+	size_t size;
+	unsigned int schedulers;
+	const char *io;			/* "io_uring" or "epoll" */
+	const char *guards;		/* "madvise" or "mprotect": how stacks are guarded */
+	const char *port;		/* how other nodes are reached: "none" */
+	uint64_t processes;		/* alive */
+	uint64_t spawned, switches, steals, parks, wakes;	/* since start, summed over schedulers */
+};
+
+/* Fills *info, whose size the caller set. 0, -ESRCH (not running), -EINVAL. Any thread. */
+MOTE_API int mote_runtime_info(struct mote_runtime_info *info);
+
+MOTE_END_DECLS
+
+#endif

@@ -1,0 +1,253 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0
+/*
+ * The mailbox: what was taken out of the inbox and waits to be received. A doubly linked list, so that a message may be
+ * taken from any place; a reply or DOWN is also noted in the slot of its reference, where its receiver finds it without
+ * looking at the others.
+ */
+#include "core/process.h"
+
+#include <mote/info.h>
+
+#include <errno.h>
+
+void mailbox_append(struct process *p, struct signal *sig)
+{
+	sig->next = NULL;
+	sig->prev = p->last;
+	if (p->last)
+		p->last->next = sig;
+	else
+		p->first = sig;
+	p->last = sig;
+	atomic_store_explicit(&p->nr_messages, atomic_load_explicit(&p->nr_messages, memory_order_relaxed) + 1,
+			      memory_order_relaxed);
+}
+
+void mailbox_remove(struct process *p, struct signal *sig)
+{
+	if (unlikely(sig->kind == SIGNAL_REPLY || sig->kind == SIGNAL_DOWN))
+		ref_consumed(p, sig);
+	if (sig->prev)
+		sig->prev->next = sig->next;
+	else
+		p->first = sig->next;
+	if (sig->next)
+		sig->next->prev = sig->prev;
+	else
+		p->last = sig->prev;
+	atomic_store_explicit(&p->nr_messages, atomic_load_explicit(&p->nr_messages, memory_order_relaxed) - 1,
+			      memory_order_relaxed);
+}
+
+static struct mote_msg *mailbox_receive(struct process *p, struct signal *sig)
+{
+	mailbox_remove(p, sig);
+	held_add(p, sig);
+	return &sig->msg;
+}
+
+struct signal *mailbox_receive_first(struct process *p)
+{
+	struct signal *sig = p->first;
+
+	if (sig)
+		mailbox_receive(p, sig);
+	return sig;
+}
+
+void mailbox_end(struct scheduler *s, struct process *p, const struct mote_reason *reason)
+{
+	struct signal *sig, *next;
+
+	for (sig = p->first; sig; sig = next) {
+		next = sig->next;
+		if (sig->kind == SIGNAL_REQUEST)
+			request_refuse(s, sig, process_pid(p), reason);
+		signal_free(s, sig);
+	}
+	p->first = p->last = NULL;
+	atomic_store_explicit(&p->nr_messages, 0, memory_order_relaxed);
+}
+
+/* What a receive looks for. */
+struct pattern {
+	enum { PATTERN_ANY, PATTERN_TYPE, PATTERN_MATCH } kind;
+	uint32_t type;
+	bool (*match)(const struct mote_msg *m, void *arg);
+	void *arg;
+};
+
+static struct signal *mailbox_find(struct signal *from, const struct pattern *pattern)
+{
+	for (; from; from = from->next) {
+		if (pattern->kind == PATTERN_ANY ||
+		    (pattern->kind == PATTERN_TYPE && from->msg.type == pattern->type) ||
+		    (pattern->kind == PATTERN_MATCH && pattern->match(&from->msg, pattern->arg)))
+			break;
+	}
+	return from;
+}
+
+static void sleeper_fire(struct scheduler *s, struct wheel_timer *t)
+{
+	struct sleeper *sl = container_of(t, struct sleeper, timer);
+
+	atomic_store_explicit(&sl->fired, true, memory_order_release);
+	task_wake(s, sl->task);
+}
+
+void sleeper_arm(struct scheduler *s, struct sleeper *sl, struct task *t, int64_t deadline_ns)
+{
+	sl->task = t;
+	sl->timer.fire = sleeper_fire;
+	wheel_arm(&s->wheel, &sl->timer, deadline_ns);
+}
+
+/* One step of a wait: 0: look again; -ETIMEDOUT, -ECANCELED: give up. */
+static int wait_step(struct scheduler *s, struct process *p, struct sleeper *sl, int64_t deadline, int why)
+{
+	int err;
+
+	if (deadline <= 0)
+		return -ETIMEDOUT;
+	if (deadline != INT64_MAX || p->task.dying) {
+		if (!sl->task) {
+			err = task_clamp(&p->task, &deadline);
+			if (err)
+				return err;
+			if (clock_now() >= deadline)
+				return -ETIMEDOUT;
+			sleeper_arm(s, sl, &p->task, deadline);
+		} else if (atomic_load_explicit(&sl->fired, memory_order_acquire)) {
+			return -ETIMEDOUT;
+		}
+	}
+	task_park(s, why);
+	return 0;
+}
+
+static struct mote_msg *receive(const char *name, const struct pattern *pattern, mote_deadline deadline)
+{
+	struct scheduler *s = runtime_enter(name);
+	struct process *p = process_self(s);
+	struct sleeper sl = { .task = NULL };
+	struct mote_msg *m = NULL;
+	struct signal *sig = p->first, *last;
+	int err;
+
+	for (;;) {
+		sig = mailbox_find(sig, pattern);
+		if (sig)
+			break;
+		last = p->last;
+		signals_take(s, p);
+		if (unlikely(p->fatal && !p->task.dying)) {
+			sleeper_disarm(&sl);
+			task_die(&p->task);
+		}
+		sig = last ? last->next : p->first;
+		if (sig)
+			continue;
+		err = wait_step(s, p, &sl, deadline.ns, MOTE_WAIT_MESSAGE);
+		if (err) {
+			process_fail(p, err);
+			break;
+		}
+		s = scheduler_self();
+	}
+	sleeper_disarm(&sl);
+	if (sig)
+		m = mailbox_receive(p, sig);
+	else if (signals_pending(p))
+		signals_act(s, p);
+	task_spend(s);
+	runtime_leave();
+	return m;
+}
+
+struct mote_msg *mote_receive(mote_deadline deadline)
+{
+	static const struct pattern any = { .kind = PATTERN_ANY };
+
+	return receive("mote_receive", &any, deadline);
+}
+
+struct mote_msg *mote_receive_type(uint32_t type, mote_deadline deadline)
+{
+	struct pattern pattern = { .kind = PATTERN_TYPE, .type = type };
+
+	return receive("mote_receive_type", &pattern, deadline);
+}
+
+struct mote_msg *mote_receive_match(bool (*match)(const struct mote_msg *m, void *arg), void *arg,
+				    mote_deadline deadline)
+{
+	struct pattern pattern = { .kind = PATTERN_MATCH, .match = match, .arg = arg };
+
+	return receive("mote_receive_match", &pattern, deadline);
+}
+
+struct mote_msg *mailbox_receive_ref(struct scheduler *s, struct process *p, mote_ref ref, int64_t deadline)
+{
+	struct sleeper sl = { .task = NULL };
+	struct ref_slot *slot;
+	struct signal *sig = NULL;
+	int err = 0;
+
+	for (;;) {
+		signals_take(s, p);
+		if (unlikely(p->fatal && !p->task.dying)) {
+			sleeper_disarm(&sl);
+			task_die(&p->task);
+		}
+		slot = ref_find(p, ref.id, ref.slot);
+		if (!slot) {
+			err = -EINVAL;
+			break;
+		}
+		sig = slot->message;
+		if (sig)
+			break;
+		err = wait_step(s, p, &sl, deadline, MOTE_WAIT_REF);
+		if (err)
+			break;
+		s = scheduler_self();
+	}
+	sleeper_disarm(&sl);
+	if (sig)
+		return mailbox_receive(p, sig);
+	process_fail(p, err);
+	return NULL;
+}
+
+struct mote_msg *mote_receive_ref(mote_ref ref, mote_deadline deadline)
+{
+	struct scheduler *s = runtime_enter("mote_receive_ref");
+	struct mote_msg *m = mailbox_receive_ref(s, process_self(s), ref, deadline.ns);
+
+	task_spend(scheduler_self());
+	runtime_leave();
+	return m;
+}
+
+int mote_sleep(mote_deadline deadline)
+{
+	struct scheduler *s = runtime_enter("mote_sleep");
+	struct process *p = process_self(s);
+	struct sleeper sl = { .task = NULL };
+	int err;
+
+	do {
+		signals_take(s, p);
+		if (unlikely(p->fatal && !p->task.dying)) {
+			sleeper_disarm(&sl);
+			task_die(&p->task);
+		}
+		err = wait_step(s, p, &sl, deadline.ns, MOTE_WAIT_SLEEP);
+		s = scheduler_self();
+	} while (!err);
+	sleeper_disarm(&sl);
+	task_spend(s);
+	runtime_leave();
+	return err == -ETIMEDOUT ? 0 : err;
+}

@@ -1,0 +1,612 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0
+/*
+ * The life of a process: spawn, entry, exit.
+ *
+ * Order at the end, which is the law: cleanups; then names, timers, descriptors and memory go; then the inbox is closed;
+ * then links and monitors are told. Who hears of a death finds nothing left of the dead.
+ */
+#include "core/process.h"
+#include "io/io.h"
+
+#include <mote/info.h>
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define CLEANUP_NS INT64_C(5000000000)
+
+static _Atomic uint64_t process_ended[257] __attribute__((aligned(CACHE_LINE)));
+static _Atomic uint64_t process_made[257];
+static _Atomic unsigned int next_home;
+static __thread int foreign_err;
+
+void foreign_fail(int err)
+{
+	foreign_err = err;
+}
+
+/* Counted per scheduler, the last place is for foreign threads: no line that all write. */
+static void count(_Atomic uint64_t *counters, struct scheduler *s)
+{
+	if (s)
+		counter_add(&counters[s->index], 1);
+	else
+		atomic_fetch_add_explicit(&counters[256], 1, memory_order_relaxed);
+}
+
+static uint64_t sum(_Atomic uint64_t *counters)
+{
+	uint64_t total = 0;
+
+	for (int i = 0; i < 257; i++)
+		total += atomic_load_explicit(&counters[i], memory_order_acquire);
+	return total;
+}
+
+int64_t process_count(void)
+{
+	uint64_t ended = sum(process_ended);	/* first: never less than there are */
+
+	return (int64_t)(sum(process_made) - ended);
+}
+
+uint64_t process_count_spawned(void)
+{
+	return sum(process_made);
+}
+
+struct extra *process_extra(struct process *p)
+{
+	struct extra *extra = atomic_load_explicit(&p->extra, memory_order_relaxed);
+
+	if (extra)
+		return extra;
+	extra = calloc(1, sizeof(*extra));
+	/* release: mote_process_info() may read the label from another thread */
+	if (extra)
+		atomic_store_explicit(&p->extra, extra, memory_order_release);
+	return extra;
+}
+
+static void process_init(struct scheduler *s, struct process *p, const struct mote_spawn_opts *opts,
+			 const void *caller)
+{
+	struct extra *extra = atomic_load_explicit(&p->extra, memory_order_relaxed);
+	struct process *parent = s ? process_self(s) : NULL;
+	struct task *t = &p->task;
+
+	memset(&p->first, 0, offsetof(struct process, extra) - offsetof(struct process, first));
+	memset(&p->nr_messages, 0, offsetof(struct process, links) - offsetof(struct process, nr_messages));
+	memset(&p->links, 0, sizeof(*p) - offsetof(struct process, links));
+	if (extra)
+		memset(extra, 0, sizeof(*extra));
+	atomic_store_explicit(&t->pending, 0, memory_order_relaxed);
+	t->next = NULL;
+	t->sp = NULL;
+	t->stack = NULL;
+	t->stack_class = stack_class(opts->stack_size);
+	t->flags = (opts->flags & MOTE_PINNED ? TASK_PINNED : 0) | (opts->server ? TASK_STACKLESS : 0);
+	t->priority = (uint8_t)opts->priority;
+	t->dying = 0;
+	t->fds = 0;
+	atomic_store_explicit(&t->nr_fds, 0, memory_order_relaxed);
+	if (opts->flags & MOTE_PINNED)
+		atomic_store_explicit(&t->home, (uint16_t)(opts->scheduler % schedulers_count()), memory_order_relaxed);
+	else if (s)
+		atomic_store_explicit(&t->home, (uint16_t)s->index, memory_order_relaxed);
+	else
+		atomic_store_explicit(&t->home, (uint16_t)(atomic_fetch_add(&next_home, 1) % schedulers_count()),
+				      memory_order_relaxed);
+	if (opts->server)
+		p->ops = opts->server;
+	else
+		p->fn = opts->fn;
+	p->arg = opts->arg;
+	p->trap_exit = opts->flags & MOTE_TRAP_EXIT;
+	p->spawned_at = caller;
+	if (parent) {
+		p->parent_serial = process_serial(parent);
+		p->parent_slot = parent->task.slot;
+	}
+	atomic_store_explicit(&t->serial, process_serial(p) + 1, memory_order_relaxed);
+	/* release: whoever pushes to the open inbox, or takes the serial for alive, finds the rest in order */
+	atomic_store_explicit(&t->inbox, 0, memory_order_release);
+}
+
+/* The new process has not run: it goes as if it had never been. */
+static void spawn_undo(struct scheduler *s, struct process *p)
+{
+	mote_pid pid = process_pid(p);
+
+	if (s) {
+		link_broken(process_self(s), pid);
+		free(p->links);
+		p->links = NULL;
+		while (p->watchers) {
+			struct signal *sig = p->watchers, end = { .ref = sig->ref };
+			mote_ref ref = { sig->ref, sig->ref_slot, 0 };
+			struct ref_slot *slot = ref_find(process_self(s), ref.id, ref.slot);
+
+			watcher_remove(p, &end);
+			slot->target = MOTE_NOBODY;
+			ref_drop(s, process_self(s), ref, true);
+		}
+	}
+	atomic_exchange(&p->exiting, true);
+	if (atomic_load(&p->named))
+		names_end(p);
+	atomic_store_explicit(&p->task.inbox, TASK_DEAD, memory_order_release);
+	process_slot_free(s, p);
+}
+
+static int spawn_relate(struct scheduler *s, struct process *p, const struct mote_spawn_opts *opts)
+{
+	struct process *self = s ? process_self(s) : NULL;
+	mote_pid pid = process_pid(p);
+	struct extra *extra;
+	int err;
+
+	if (opts->label) {
+		extra = process_extra(p);
+		if (!extra)
+			return -ENOMEM;
+		atomic_store_explicit(&extra->label, opts->label, memory_order_relaxed);
+	}
+	if (opts->flags & MOTE_LINK) {
+		if (link_add(self, pid) < 0 || link_add(p, process_pid(self)) < 0)
+			return -ENOMEM;
+	}
+	if (opts->flags & MOTE_MONITOR) {
+		struct signal *sig = signal_new(s, SIGNAL_MONITOR, sizeof(struct mote_down_info));
+		struct ref_slot *slot = sig ? ref_new(s, self, REF_MONITOR, opts->ref) : NULL;
+
+		if (!slot) {
+			if (sig)
+				signal_free(s, sig);
+			return -ENOMEM;
+		}
+		sig->ref = opts->ref->id;
+		sig->ref_slot = opts->ref->slot;
+		sig->msg.from = process_pid(self);
+		slot->watch = sig;
+		slot->target = pid;
+		watcher_add(p, sig);
+	}
+	if (opts->name) {
+		err = name_add(opts->name, pid);
+		if (err)
+			return err;
+	}
+	return 0;
+}
+
+mote_pid process_spawn(struct scheduler *s, const struct mote_spawn_opts *opts, const void *caller)
+{
+	struct process *p = process_slot_new(s);
+	mote_pid pid;
+	int err;
+
+	if (unlikely(!p)) {
+		caller_fail(s, -EAGAIN);
+		return MOTE_NOBODY;
+	}
+	process_init(s, p, opts, caller);
+	if (opts->flags || opts->name || opts->label) {
+		err = spawn_relate(s, p, opts);
+		if (err) {
+			spawn_undo(s, p);
+			caller_fail(s, err);
+			return MOTE_NOBODY;
+		}
+	}
+	pid = process_pid(p);
+	count(process_made, s);
+	task_ready(s, &p->task, false);
+	return pid;
+}
+
+static int spawn_check(struct scheduler *s, const struct mote_spawn_opts *opts)
+{
+	unsigned int known = MOTE_LINK | MOTE_MONITOR | MOTE_PINNED | MOTE_TRAP_EXIT;
+
+	if (!process_table)
+		return -ESRCH;
+	if (!opts->fn == !opts->server || opts->flags & ~known || opts->reserved || opts->priority < 0 ||
+	    opts->priority > MOTE_PRIORITY_HIGH || !stack_class(opts->stack_size))
+		return -EINVAL;
+	if (opts->server && opts->server->size != sizeof(struct mote_server_ops))
+		return -EINVAL;
+	if ((opts->flags & (MOTE_LINK | MOTE_MONITOR) && !s) || (opts->flags & MOTE_MONITOR && !opts->ref))
+		return -EINVAL;
+	if (opts->name && !name_valid(opts->name))
+		return -EINVAL;
+	return 0;
+}
+
+static mote_pid spawn_checked(const struct mote_spawn_opts *opts, const void *caller)
+{
+	struct scheduler *s = runtime_try_enter();
+	int err = spawn_check(s, opts);
+	mote_pid pid = MOTE_NOBODY;
+
+	if (likely(!err))
+		pid = process_spawn(s, opts, caller);
+	else
+		caller_fail(s, err);
+	if (s) {
+		struct process *self = process_self(s);
+
+		if (signals_pending(self))
+			signals_act(s, self);
+		task_spend(s);
+		runtime_leave();
+	}
+	return pid;
+}
+
+mote_pid mote_spawn(mote_fn fn, void *arg)
+{
+	return spawn_checked(&(struct mote_spawn_opts){ .fn = fn, .arg = arg }, __builtin_return_address(0));
+}
+
+mote_pid mote_spawn_link(mote_fn fn, void *arg)
+{
+	return spawn_checked(&(struct mote_spawn_opts){ .fn = fn, .arg = arg, .flags = MOTE_LINK },
+			     __builtin_return_address(0));
+}
+
+mote_pid mote_spawn_monitor(mote_fn fn, void *arg, mote_ref *ref)
+{
+	return spawn_checked(&(struct mote_spawn_opts){ .fn = fn, .arg = arg, .flags = MOTE_MONITOR, .ref = ref },
+			     __builtin_return_address(0));
+}
+
+mote_pid mote_spawn_opts(const struct mote_spawn_opts *opts)
+{
+	struct mote_spawn_opts known;
+	int err = opts_copy(&known, sizeof(known), opts);
+
+	if (err) {
+		caller_fail(scheduler_self(), err);
+		return MOTE_NOBODY;
+	}
+	return spawn_checked(&known, __builtin_return_address(0));
+}
+
+mote_pid mote_self(void)
+{
+	struct scheduler *s = scheduler_self();
+
+	return s ? process_pid(process_self(s)) : MOTE_NOBODY;
+}
+
+bool mote_in_process(void)
+{
+	return scheduler_self() != NULL;
+}
+
+int mote_errno(void)
+{
+	struct scheduler *s = scheduler_self();
+
+	return s ? process_self(s)->err : foreign_err;
+}
+
+bool mote_trap_exit(bool trap)
+{
+	struct scheduler *s = runtime_enter("mote_trap_exit");
+	struct process *self = process_self(s);
+	bool old;
+
+	/* What has arrived came under the old setting. */
+	signals_act(s, self);
+	old = self->trap_exit;
+	self->trap_exit = trap;
+	runtime_leave();
+	return old;
+}
+
+void mote_yield(void)
+{
+	struct scheduler *s = runtime_enter("mote_yield");
+
+	signals_act(s, process_self(s));
+	task_yield(s);
+	s = scheduler_self();
+	if (signals_pending(process_self(s)))
+		signals_act(s, process_self(s));
+	runtime_leave();
+}
+
+void mote_check(void)
+{
+	struct scheduler *s = scheduler_self();
+
+	if (unlikely(!s))
+		runtime_misuse("mote_check");
+	if (likely(!signals_pending(process_self(s)) && --s->budget > 0))
+		return;
+	runtime_enter("mote_check");
+	signals_act(s, process_self(s));
+	if (s->budget <= 0)
+		task_yield(s);
+	runtime_leave();
+}
+
+int mote_exit_pid(mote_pid pid, struct mote_reason reason)
+{
+	struct scheduler *s = runtime_try_enter();
+	mote_pid self = s ? process_pid(process_self(s)) : MOTE_NOBODY;
+	struct signal *sig;
+	int err = 0;
+
+	if (!mote_pid_valid(pid) || reason.kind > MOTE_CUSTOM || (reason.size && !reason.data))
+		err = -EINVAL;
+	else if (reason.size > MOTE_REASON_MAX)
+		err = -EMSGSIZE;
+	else if (process_lookup(pid)) {
+		sig = signal_exit_new(s, self, &reason);
+		if (sig) {
+			sig->to = pid.serial;
+			signal_send(s, sig, pid.slot, true);
+		} else {
+			err = -ENOMEM;
+		}
+	}
+	if (s) {
+		if (signals_pending(process_self(s)))
+			signals_act(s, process_self(s));
+		task_spend(s);
+		runtime_leave();
+	}
+	return err;
+}
+
+static void log_abnormal(struct process *p, const struct mote_reason *reason)
+{
+	struct extra *extra = atomic_load_explicit(&p->extra, memory_order_relaxed);
+	const char *label = extra ? atomic_load_explicit(&extra->label, memory_order_relaxed) : NULL;
+	char text[256];
+
+	if (reason->kind <= MOTE_SHUTDOWN || reason->kind == MOTE_KILLED || !runtime_logs())
+		return;
+	mote_reason_format(reason, text, sizeof(text));
+	runtime_log(MOTE_LOG_ERROR, "process " MOTE_PID_FMT " %s%sended: %s", MOTE_PID_ARG(process_pid(p)),
+		    label ? label : "", label ? " " : "", text);
+}
+
+/* From here on p is dead: nothing is taken in, all who care are told. */
+static void process_bury(struct scheduler *s, struct process *p, const struct mote_reason *reason)
+{
+	struct signal *sig, *next;
+	uint64_t old;
+
+	heap_release(s, p);
+	if (p->task.flags & TASK_STACKLESS && p->begun && p->state)
+		slab_class(p->ops->state_size) != SLAB_NONE ?
+			slab_free(&s->slabs, p->state, slab_class(p->ops->state_size)) : free(p->state);
+	if (atomic_load(&p->named))
+		names_end(p);
+	/* acq_rel: what was pushed is seen; who finds the inbox DEAD sees the process's names gone */
+	old = atomic_exchange_explicit(&p->task.inbox, TASK_DEAD, memory_order_acq_rel);
+	sig = old <= TASK_NUDGED ? NULL : (struct signal *)(uintptr_t)(old & TASK_POINTER);
+	for (; sig; sig = next) {
+		next = sig->next;
+		signal_undeliverable(s, sig, p->task.slot);
+	}
+	mailbox_end(s, p, reason);
+	held_end(s, p, reason);
+	refs_end(s, p);
+	links_tell(s, p, reason);
+	watchers_tell(s, p, reason);
+	log_abnormal(p, reason);
+	if (p->fatal)
+		signal_free(s, p->fatal);
+	count(process_ended, s);
+}
+
+static void server_last_words(struct process *p, const struct mote_reason *reason)
+{
+	if (!(p->task.flags & TASK_STACKLESS) || !p->ops->terminate || !p->state || reason->kind == MOTE_KILLED)
+		return;
+	runtime_leave();
+	p->ops->terminate(p->state, reason);
+	runtime_enter("terminate");
+}
+
+/*
+ * Also reached from inside a cleanup that calls mote_exit() itself: that cleanup ends there, the others go on, and the
+ * first reason stands.
+ */
+void process_exit(struct process *p, const struct mote_reason *reason)
+{
+	struct extra *extra = atomic_load_explicit(&p->extra, memory_order_relaxed);
+	bool first = !p->task.dying;
+
+	p->task.dying = 1;
+	if (first) {
+		/* seq_cst: with name_add(): either it sees this, or names_end() below sees the name */
+		atomic_exchange(&p->exiting, true);
+		if (extra || (p->task.flags & TASK_STACKLESS && p->ops->terminate)) {
+			extra = process_extra(p);
+			if (extra) {
+				extra->cleanup_until = clock_now() + CLEANUP_NS;
+				extra->reason = reason;
+			}
+		}
+		server_last_words(p, reason);
+	} else if (extra && extra->reason) {
+		reason = extra->reason;
+	}
+	if (extra) {
+		defers_run(p);
+		timers_end(scheduler_self(), p);
+		if (extra->os_signals)
+			os_signals_end(p);
+	}
+	if (p->task.fds)
+		io_task_end(&p->task);
+	process_bury(scheduler_self(), p, reason);
+	task_exit(scheduler_self());
+}
+
+void mote_exit(struct mote_reason reason)
+{
+	struct scheduler *s = runtime_enter("mote_exit");
+
+	if (reason.kind > MOTE_CUSTOM)
+		reason = (struct mote_reason){ .kind = MOTE_ERROR, .code = EINVAL };
+	if (reason.size > MOTE_REASON_MAX)
+		reason.size = MOTE_REASON_MAX;
+	if (!reason.data)
+		reason.size = 0;
+	process_exit(process_self(s), &reason);
+}
+
+/* Hooks of sched. */
+
+static bool hook_signals(struct task *t)
+{
+	struct process *p = process_of(t);
+
+	atomic_store_explicit(&t->pending, 0, memory_order_relaxed);
+	signals_take(scheduler_self(), p);
+	return p->fatal && !t->dying;
+}
+
+static void hook_die(struct task *t)
+{
+	struct process *p = process_of(t);
+
+	process_exit(p, &((struct mote_exit_info *)p->fatal->msg.data)->reason);
+}
+
+static void hook_gone(struct scheduler *s, struct task *t)
+{
+	process_slot_free(s, process_of(t));
+}
+
+static int hook_clamp(struct task *t, int64_t *deadline)
+{
+	struct extra *extra = atomic_load_explicit(&process_of(t)->extra, memory_order_relaxed);
+
+	if (*deadline == INT64_MAX)
+		return -ECANCELED;
+	if (extra && *deadline > extra->cleanup_until)
+		*deadline = extra->cleanup_until;
+	return 0;
+}
+
+static void hook_no_stack(struct scheduler *s, struct task *t, int err)
+{
+	struct process *p = process_of(t);
+	struct mote_reason reason;
+
+	if (p->begun) {
+		/* A server at rest has descriptors and cleanups, which need a stack: it waits until one is free. */
+		scheduler_requeue(s, t);
+		return;
+	}
+	reason = mote_reason_error(ENOMEM, err == -ENFILE ? "no stack: vm.max_map_count is reached" :
+				   "no stack: out of memory");
+	t->dying = 1;
+	atomic_exchange(&p->exiting, true);
+	process_bury(s, p, &reason);
+	process_slot_free(s, p);
+}
+
+static _Noreturn void server_main(struct process *p);
+
+static void hook_enter(struct task *t)
+{
+	static const struct mote_reason normal = { .kind = MOTE_NORMAL };
+	struct process *p = process_of(t);
+
+	if (t->flags & TASK_STACKLESS)
+		server_main(p);
+	signals_take(scheduler_self(), p);
+	if (unlikely(p->fatal))
+		hook_die(t);
+	p->begun = true;
+	runtime_leave();
+	p->fn(p->arg);
+	runtime_enter("exit");
+	process_exit(p, &normal);
+}
+
+const struct task_hooks process_hooks = {
+	.enter = hook_enter,
+	.signals = hook_signals,
+	.die = hook_die,
+	.gone = hook_gone,
+	.no_stack = hook_no_stack,
+	.clamp = hook_clamp,
+};
+
+static void server_begin(struct process *p)
+{
+	size_t size = p->ops->state_size;
+	uint8_t class = slab_class(size);
+	void *arg = p->arg, *state = NULL;
+	struct mote_reason reason;
+	int err = 0;
+
+	if (size)
+		state = class != SLAB_NONE ? slab_alloc(&scheduler_self()->slabs, class) : malloc(size);
+	p->begun = true;
+	p->state = state;
+	if (size && !state) {
+		err = -ENOMEM;
+	} else {
+		if (size)
+			memset(state, 0, size);
+		atomic_store_explicit(&p->memory, (uint32_t)size, memory_order_relaxed);
+		if (p->ops->init) {
+			runtime_leave();
+			err = p->ops->init(state, arg);
+			runtime_enter("init");
+		}
+	}
+	if (err) {
+		reason = mote_reason_error(-err, "init failed");
+		process_exit(p, &reason);
+	}
+}
+
+static void server_handle(struct process *p, struct signal *sig)
+{
+	struct mote_from from = mote_msg_from(&sig->msg);
+
+	p->lent = true;
+	runtime_leave();
+	if (from.ref.id && p->ops->call)
+		p->ops->call(p->state, from, &sig->msg);
+	else if (p->ops->info)
+		p->ops->info(p->state, &sig->msg);
+	if (p->lent)
+		mote_msg_free(&sig->msg);
+	p->lent = false;
+	runtime_enter("server");
+}
+
+/* Runs from the top each time the server has rested: there is no stack that could remember anything. */
+static void server_main(struct process *p)
+{
+	struct signal *sig;
+
+	for (;;) {
+		struct scheduler *s = scheduler_self();
+
+		signals_act(s, p);
+		if (unlikely(!p->begun)) {
+			server_begin(p);
+			continue;
+		}
+		sig = mailbox_receive_first(p);
+		if (!sig)
+			task_rest(s);
+		server_handle(p, sig);
+		task_spend(scheduler_self());
+	}
+}

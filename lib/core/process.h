@@ -1,0 +1,315 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0 */
+/*
+ * core/process.h: the control block of a process, and the signals that processes send each other.
+ *
+ * Control blocks lie in one table for the life of the runtime; a pid is an index into it and the serial of the
+ * tenancy. Nobody takes a reference to a process: a signal carries the serial of the process that it is for, whoever
+ * takes it out of an inbox compares, and what was for an earlier tenant is answered like a signal to the dead.
+ *
+ * Unless marked otherwise a field belongs to the process itself: only code running as it (or ending it) touches it.
+ */
+#ifndef CORE_PROCESS_H
+#define CORE_PROCESS_H
+
+#include "sched/scheduler.h"
+
+#include <mote/message.h>
+#include <mote/process.h>
+#include <mote/timer.h>
+
+struct signal;
+struct extra;
+struct ref_table;
+struct link_table;
+struct heap_block;
+
+struct process {
+	struct task task;
+
+	struct signal *first, *last;		/* the mailbox: messages taken out of the inbox, in order */
+	struct ref_table *refs;			/* monitors, aliases, calls */
+	union {
+		mote_fn fn;
+		const struct mote_server_ops *ops;	/* TASK_STACKLESS */
+	};
+	union {
+		void *arg;
+		void *state;			/* of a server, once it has begun */
+	};
+	_Atomic(struct extra *) extra;		/* what few processes have; stays with the slot once made */
+	_Atomic uint32_t nr_messages;		/* in the mailbox; read by mote_process_info() */
+	_Atomic uint32_t nr_monitors;		/* likewise */
+	int16_t err;				/* mote_errno() */
+	bool trap_exit;
+	bool begun;				/* fn or init was entered */
+	_Atomic bool exiting;			/* no more names for it */
+	_Atomic bool named;			/* has or had a name; set by whoever registers it */
+	bool lent;				/* a server's callback was lent a message and has not kept it */
+
+	struct link_table *links __attribute__((aligned(CACHE_LINE)));
+	struct signal *watchers;		/* MONITOR signals of those who monitor it; circular, oldest first */
+	struct signal *held;			/* messages that its code has: received or made, not yet freed or sent */
+	struct signal *fatal;			/* the exit signal that won, or NULL */
+	const void *spawned_at;
+	uint64_t parent_serial;
+	uint32_t parent_slot;
+	_Atomic uint32_t nr_links;
+	_Atomic uint32_t nr_watchers;
+	_Atomic uint32_t memory;		/* heap bytes, saturating */
+};
+
+_Static_assert(sizeof(struct process) == 192, "three cache lines: an idle server costs these and its state");
+
+struct extra {
+	struct defer *defers;
+	_Atomic(const char *) label;
+	mote_timer *timers;			/* armed for itself; stale ones are weeded out when it is full */
+	uint32_t nr_timers, max_timers;
+	struct heap_block *heap;
+	const struct mote_reason *reason;	/* once dying: why */
+	int64_t cleanup_until;			/* once dying: when waits in cleanups end */
+	bool os_signals;			/* asks for POSIX signals */
+};
+
+enum signal_kind {
+	SIGNAL_MESSAGE,
+	SIGNAL_REQUEST,		/* a message that wants an answer to (msg.from, ref); ref 0: was answered */
+	SIGNAL_REPLY,		/* a message to the alias (ref) */
+	SIGNAL_DOWN,		/* to the owner of the monitor (ref) */
+	SIGNAL_EXIT,		/* mote_exit_pid */
+	SIGNAL_EXIT_LINK,
+	SIGNAL_LINK,
+	SIGNAL_UNLINK,		/* ref: id of this unlink */
+	SIGNAL_UNLINK_ACK,
+	SIGNAL_MONITOR,
+	SIGNAL_DEMONITOR,	/* msg.data: the MONITOR signal that the target keeps; NULL: it goes by ref */
+	SIGNAL_FD,		/* a descriptor changes hands: msg.type */
+};
+
+/*
+ * One block: header and payload, so that a small message is two cache lines. `to` is for the way; in the mailbox and
+ * in lists of watchers its place holds prev.
+ */
+struct signal {
+	struct signal *next;
+	union {
+		uint64_t to;		/* serial of the receiver; 0: whoever owns ref */
+		struct signal *prev;
+	};
+	uint64_t ref;
+	uint32_t ref_slot;
+	uint8_t kind;
+	uint8_t class;			/* of the slab, or SLAB_NONE */
+	bool held;			/* in its receiver's list of held messages */
+	bool late;			/* REPLY: not by one who held the request; a watcher may be left */
+	struct mote_msg msg;
+	char payload[] __attribute__((aligned(16)));
+};
+
+_Static_assert(sizeof(struct signal) == 64, "one cache line");
+
+static inline struct process *process_of(struct task *t)
+{
+	return container_of(t, struct process, task);
+}
+
+static inline struct process *process_self(struct scheduler *s)
+{
+	return process_of(s->current);
+}
+
+static inline uint64_t process_serial(const struct process *p)
+{
+	return atomic_load_explicit(&p->task.serial, memory_order_relaxed);
+}
+
+static inline mote_pid process_pid(const struct process *p)
+{
+	return (mote_pid){ process_serial(p), p->task.slot, 0 };
+}
+
+/* table.c */
+extern struct process *process_table __attribute__((visibility("hidden")));
+extern _Atomic uint32_t process_table_used __attribute__((visibility("hidden")));
+
+int process_table_start(uint32_t max);
+void process_table_stop(void);
+void process_table_forget(void);
+struct process *process_slot_new(struct scheduler *s);		/* NULL: full */
+void process_slot_free(struct scheduler *s, struct process *p);
+
+/* The tenant of the pid's slot if it is (or was, a moment ago) that process; NULL: certainly not. */
+static inline struct process *process_lookup(mote_pid pid)
+{
+	struct process *p;
+
+	/* relaxed: a pid that was learnt in any proper way comes after its slot */
+	if (unlikely(pid.slot >= atomic_load_explicit(&process_table_used, memory_order_relaxed) || pid.node))
+		return NULL;
+	p = &process_table[pid.slot];
+	return likely(process_serial(p) == pid.serial && pid.serial) ? p : NULL;
+}
+
+static inline bool process_dead(const struct process *p)
+{
+	return atomic_load_explicit(&p->task.inbox, memory_order_acquire) == TASK_DEAD;
+}
+
+/* process.c */
+extern const struct task_hooks process_hooks __attribute__((visibility("hidden")));
+
+mote_pid process_spawn(struct scheduler *s, const struct mote_spawn_opts *opts, const void *caller);
+_Noreturn void process_exit(struct process *p, const struct mote_reason *reason);
+struct extra *process_extra(struct process *p);			/* made if need be; NULL: no memory */
+int64_t process_count(void);					/* alive; never too few */
+uint64_t process_count_spawned(void);
+
+static inline void process_fail(struct process *p, int err)
+{
+	p->err = (int16_t)err;
+}
+
+void foreign_fail(int err);
+
+/* Sets what mote_errno() will say, for a process or a foreign thread. */
+static inline void caller_fail(struct scheduler *s, int err)
+{
+	if (s)
+		process_fail(process_self(s), err);
+	else
+		foreign_fail(err);
+}
+
+/* signal.c */
+struct signal *signal_new(struct scheduler *s, enum signal_kind kind, size_t size);	/* msg.data is set */
+void signal_free(struct scheduler *s, struct signal *sig);
+
+/* Takes sig. to_slot: where; sig->to: whom. urgent: it has to act at the receiver's next runtime call. */
+void signal_send(struct scheduler *s, struct signal *sig, uint32_t to_slot, bool urgent);
+
+/* Takes sig, which was for a process that is gone: answers it as the dead do. */
+void signal_undeliverable(struct scheduler *s, struct signal *sig, uint32_t slot);
+
+/* Takes all that has arrived; messages go to the mailbox, the rest acts. p->fatal is set when p has to end. */
+void signals_take(struct scheduler *s, struct process *p);
+
+/* Room for a reason in sig's payload: struct mote_exit_info or mote_down_info, then the reason's bytes. */
+struct signal *signal_exit_new(struct scheduler *s, mote_pid from, const struct mote_reason *reason);
+struct signal *signal_down_new(struct scheduler *s, struct signal *reuse, mote_pid from, mote_ref ref,
+			       const struct mote_reason *reason);
+
+static inline bool signals_pending(struct process *p)
+{
+	return unlikely(atomic_load_explicit(&p->task.pending, memory_order_relaxed));
+}
+
+/* At runtime calls that do not receive: lets signals act that must not wait; may not return. */
+void signals_act(struct scheduler *s, struct process *p);
+
+/* mailbox.c */
+void mailbox_append(struct process *p, struct signal *sig);
+void mailbox_remove(struct process *p, struct signal *sig);
+void mailbox_end(struct scheduler *s, struct process *p, const struct mote_reason *reason);
+struct signal *mailbox_receive_first(struct process *p);	/* removed and held; NULL: none */
+struct mote_msg *mailbox_receive_ref(struct scheduler *s, struct process *p, mote_ref ref, int64_t deadline);
+
+/* message.c: m leaves its holder's hands, and is the caller's to free with signal_free(). */
+struct signal *message_take_over(struct scheduler *s, struct mote_msg *m);
+
+/* held.c: messages in the hands of a process's code, freed at its exit at the latest */
+void held_add(struct process *p, struct signal *sig);
+void held_remove(struct process *p, struct signal *sig);
+void held_end(struct scheduler *s, struct process *p, const struct mote_reason *reason);
+
+/* Before an unanswered request leaves its receiver's hands: a watcher takes its place, so that the asker still
+ * learns of the receiver's death. */
+void request_outlived(struct scheduler *s, struct process *p, struct signal *sig);
+
+/* The asker of a request that p will not answer any more learns why. */
+void request_refuse(struct scheduler *s, const struct signal *request, mote_pid from,
+		    const struct mote_reason *reason);
+
+/* ref.c */
+enum ref_flags {
+	REF_MONITOR	= 1 << 0,	/* DOWN has not come */
+	REF_ALIAS	= 1 << 1,	/* messages may come */
+	REF_REPLY	= 1 << 2,	/* the first message ends alias and monitor */
+};
+
+struct ref_slot {
+	uint64_t id;			/* 0: free */
+	struct signal *message;		/* first in the mailbox that carries this ref */
+	struct signal *watch;		/* the MONITOR signal, kept by the target */
+	mote_pid target;
+	uint32_t queued;		/* messages in the mailbox that carry it */
+	uint32_t flags;			/* free: index of the next free slot + 1 */
+};
+
+struct ref_table {
+	uint32_t max;
+	uint32_t free;			/* index + 1; 0: none */
+	struct ref_slot slots[];
+};
+
+struct ref_slot *ref_new(struct scheduler *s, struct process *p, unsigned int flags, mote_ref *ref);
+struct ref_slot *ref_find(struct process *p, uint64_t id, uint32_t slot);
+bool ref_accept(struct scheduler *s, struct process *p, struct signal *sig);	/* false: not wanted */
+void ref_consumed(struct process *p, struct signal *sig);
+void ref_release(struct process *p, struct ref_slot *slot);	/* frees it, unless messages still carry it */
+int ref_monitor(struct scheduler *s, struct process *p, struct ref_slot *slot, mote_ref ref, mote_pid target);
+int ref_drop(struct scheduler *s, struct process *p, mote_ref ref, bool flush);	/* 1: was active */
+void refs_end(struct scheduler *s, struct process *p);
+void watchers_tell(struct scheduler *s, struct process *p, const struct mote_reason *reason);
+void watcher_add(struct process *p, struct signal *sig);
+void watcher_remove(struct process *p, struct signal *sig);
+
+/* link.c */
+int link_add(struct process *p, mote_pid peer);			/* 1: it was there and active */
+void link_take(struct scheduler *s, struct process *p, struct signal *sig);
+bool link_broken(struct process *p, mote_pid peer);		/* removes; true: it was active */
+void links_tell(struct scheduler *s, struct process *p, const struct mote_reason *reason);
+
+/* heap.c */
+void heap_release(struct scheduler *s, struct process *p);
+void defers_run(struct process *p);
+
+/* timer.c */
+int timers_start(void);
+void timers_stop(void);
+void timers_forget(void);
+void timers_end(struct scheduler *s, struct process *p);
+
+/* name.c */
+int name_add(const char *name, mote_pid pid);
+void names_end(struct process *p);
+void names_stop(void);
+void names_forget(void);
+bool name_valid(const char *name);
+
+/* os_signal.c */
+void os_signals_end(struct process *p);
+void os_signals_stop(void);
+void os_signals_forget(void);
+
+/* A wait with a deadline: on the waiter's stack. */
+struct sleeper {
+	struct wheel_timer timer;
+	struct task *task;
+	_Atomic bool fired;
+};
+
+void sleeper_arm(struct scheduler *s, struct sleeper *sl, struct task *t, int64_t deadline_ns);
+static inline void sleeper_disarm(struct sleeper *sl)
+{
+	if (sl->timer.wheel)
+		wheel_disarm(&sl->timer);
+}
+
+/* Refuses option structs of unknown shape: 0, -EINVAL (no size), -E2BIG (unknown bytes that are not zero). */
+int opts_copy(void *to, size_t known, const void *from);
+
+/* runtime.c */
+void runtime_log(int level, const char *format, ...) __attribute__((format(printf, 2, 3)));
+bool runtime_logs(void);
+
+#endif

@@ -1,0 +1,358 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0
+/*
+ * References: monitors, aliases, calls. Each live one has a slot in its owner; what arrives for it is checked there,
+ * when it is taken in, by its owner alone. So an alias that was withdrawn, or a monitor that was ended, can deliver
+ * nothing any more, whatever is still on its way.
+ *
+ * A monitor's other end is the MONITOR signal itself, kept by the target. Its maker remembers the block's address, and
+ * names it when it ends the monitor: order per pair says that the target has had the MONITOR before, and if it is
+ * still alive to take the DEMONITOR in, it still has it.
+ */
+#include "core/process.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define ACTIVE (REF_MONITOR | REF_ALIAS)
+
+static void count_monitors(struct process *p, int n)
+{
+	atomic_store_explicit(&p->nr_monitors, atomic_load_explicit(&p->nr_monitors, memory_order_relaxed) + (uint32_t)n,
+			      memory_order_relaxed);
+}
+
+static bool table_grow(struct process *p)
+{
+	uint32_t old = p->refs ? p->refs->max : 0, max = old ? 2 * old : 4;
+	struct ref_table *table = realloc(p->refs, sizeof(*table) + max * sizeof(table->slots[0]));
+
+	if (!table)
+		return false;
+	memset(table->slots + old, 0, (max - old) * sizeof(table->slots[0]));
+	for (uint32_t i = old; i < max; i++)
+		table->slots[i].flags = i + 1 < max ? i + 2 : 0;
+	table->max = max;
+	table->free = old + 1;
+	p->refs = table;
+	return true;
+}
+
+struct ref_slot *ref_new(struct scheduler *s, struct process *p, unsigned int flags, mote_ref *ref)
+{
+	struct ref_slot *slot;
+
+	if (unlikely((!p->refs || !p->refs->free) && !table_grow(p)))
+		return NULL;
+	*ref = (mote_ref){ scheduler_unique_id(s), p->refs->free - 1, p->task.slot };
+	slot = &p->refs->slots[ref->slot];
+	p->refs->free = slot->flags;
+	*slot = (struct ref_slot){ .id = ref->id, .flags = flags };
+	if (flags & REF_MONITOR)
+		count_monitors(p, 1);
+	return slot;
+}
+
+struct ref_slot *ref_find(struct process *p, uint64_t id, uint32_t slot)
+{
+	if (unlikely(!p->refs || slot >= p->refs->max || !id || p->refs->slots[slot].id != id))
+		return NULL;
+	return &p->refs->slots[slot];
+}
+
+void ref_release(struct process *p, struct ref_slot *slot)
+{
+	if ((slot->flags & ACTIVE) || slot->queued)
+		return;
+	slot->id = 0;
+	slot->flags = p->refs->free;
+	p->refs->free = (uint32_t)(slot - p->refs->slots) + 1;
+}
+
+static void demonitor_send(struct scheduler *s, struct process *p, struct ref_slot *slot, uint64_t id)
+{
+	struct signal *sig;
+
+	if (!process_lookup(slot->target))
+		return;
+	sig = signal_new(s, SIGNAL_DEMONITOR, 0);
+	if (!sig)
+		return;		/* the target keeps a watcher that nobody waits for, until it ends */
+	sig->to = slot->target.serial;
+	sig->ref = id;
+	sig->msg.from = process_pid(p);
+	sig->msg.data = slot->watch;
+	signal_send(s, sig, slot->target.slot, false);
+}
+
+bool ref_accept(struct scheduler *s, struct process *p, struct signal *sig)
+{
+	struct ref_slot *slot = ref_find(p, sig->ref, sig->ref_slot);
+
+	if (!slot)
+		return false;
+	if (sig->kind == SIGNAL_DOWN) {
+		if (!(slot->flags & REF_MONITOR))
+			return false;
+		count_monitors(p, -1);
+		slot->flags &= ~(uint32_t)REF_MONITOR;
+		if (slot->flags & REF_REPLY)
+			slot->flags &= ~(uint32_t)REF_ALIAS;
+	} else {
+		if (!(slot->flags & REF_ALIAS))
+			return false;
+		if (slot->flags & REF_REPLY) {
+			if ((slot->flags & REF_MONITOR) && sig->late)
+				demonitor_send(s, p, slot, sig->ref);
+			if (slot->flags & REF_MONITOR)
+				count_monitors(p, -1);
+			slot->flags &= ~(uint32_t)ACTIVE;
+		}
+	}
+	slot->queued++;
+	if (!slot->message)
+		slot->message = sig;
+	return true;
+}
+
+void ref_consumed(struct process *p, struct signal *sig)
+{
+	struct ref_slot *slot = ref_find(p, sig->ref, sig->ref_slot);
+	struct signal *next = sig->next;
+
+	if (!slot)
+		return;
+	slot->queued--;
+	if (slot->message == sig) {
+		while (slot->queued && next && !(next->ref == sig->ref && next->kind == sig->kind))
+			next = next->next;
+		slot->message = slot->queued ? next : NULL;
+	}
+	ref_release(p, slot);
+}
+
+int ref_monitor(struct scheduler *s, struct process *p, struct ref_slot *slot, mote_ref ref, mote_pid target)
+{
+	static const struct mote_reason noproc = { .kind = MOTE_NOPROC };
+	struct signal *sig = signal_new(s, SIGNAL_MONITOR, sizeof(struct mote_down_info));
+
+	if (!sig)
+		return -ENOMEM;
+	sig->ref = ref.id;
+	sig->ref_slot = ref.slot;
+	sig->to = target.serial;
+	sig->msg.from = process_pid(p);
+	slot->watch = sig;
+	slot->target = target;
+	if (process_lookup(target)) {
+		signal_send(s, sig, target.slot, true);
+		return 0;
+	}
+	sig = signal_down_new(s, sig, target, ref, &noproc);
+	sig->to = process_serial(p);
+	signal_send(s, sig, p->task.slot, true);
+	return 0;
+}
+
+/* Forgets what is queued for the slot. */
+static void ref_flush(struct scheduler *s, struct process *p, mote_ref ref)
+{
+	struct ref_slot *slot;
+	struct signal *sig;
+
+	while ((slot = ref_find(p, ref.id, ref.slot)) && (sig = slot->message)) {
+		mailbox_remove(p, sig);
+		signal_free(s, sig);
+	}
+}
+
+int ref_drop(struct scheduler *s, struct process *p, mote_ref ref, bool flush)
+{
+	struct ref_slot *slot = ref_find(p, ref.id, ref.slot);
+	int active;
+
+	if (!slot)
+		return 0;
+	active = (slot->flags & ACTIVE) != 0;
+	if (slot->flags & REF_MONITOR) {
+		demonitor_send(s, p, slot, ref.id);
+		count_monitors(p, -1);
+	}
+	slot->flags &= ~(uint32_t)ACTIVE;
+	if (flush)
+		ref_flush(s, p, ref);
+	slot = ref_find(p, ref.id, ref.slot);
+	if (slot)
+		ref_release(p, slot);
+	return active;
+}
+
+void refs_end(struct scheduler *s, struct process *p)
+{
+	for (uint32_t i = 0; p->refs && i < p->refs->max; i++) {
+		struct ref_slot *slot = &p->refs->slots[i];
+
+		if (slot->id && (slot->flags & REF_MONITOR))
+			demonitor_send(s, p, slot, slot->id);
+	}
+	free(p->refs);
+	p->refs = NULL;
+}
+
+static void count_watchers(struct process *p, int n)
+{
+	atomic_store_explicit(&p->nr_watchers, atomic_load_explicit(&p->nr_watchers, memory_order_relaxed) + (uint32_t)n,
+			      memory_order_relaxed);
+}
+
+void watcher_add(struct process *p, struct signal *sig)
+{
+	struct signal *first = p->watchers;
+
+	if (first) {
+		sig->next = first;
+		sig->prev = first->prev;
+		first->prev->next = sig;
+		first->prev = sig;
+	} else {
+		p->watchers = sig->next = sig->prev = sig;
+	}
+	count_watchers(p, 1);
+}
+
+static void watcher_unlink(struct process *p, struct signal *sig)
+{
+	if (sig->next == sig) {
+		p->watchers = NULL;
+	} else {
+		sig->next->prev = sig->prev;
+		sig->prev->next = sig->next;
+		if (p->watchers == sig)
+			p->watchers = sig->next;
+	}
+	count_watchers(p, -1);
+}
+
+/*
+ * By address for monitors; by reference for requests, which have a watcher only if they outlived their message. Those
+ * are mostly answered in the order they came, so the search ends early.
+ */
+void watcher_remove(struct process *p, struct signal *demonitor)
+{
+	struct signal *sig = demonitor->msg.data, *at;
+
+	if (!sig) {
+		at = p->watchers;
+		do {
+			if (!at)
+				break;
+			if (at->ref == demonitor->ref)
+				sig = at;
+			at = at->next;
+		} while (!sig && at != p->watchers);
+	}
+	if (sig) {
+		watcher_unlink(p, sig);
+		signal_free(scheduler_self(), sig);
+		return;
+	}
+	/* The request is still here: nobody waits for its answer any more. */
+	for (at = p->held; at; at = at->next) {
+		if (at->kind == SIGNAL_REQUEST && at->ref == demonitor->ref)
+			at->ref = 0;
+	}
+}
+
+void watchers_tell(struct scheduler *s, struct process *p, const struct mote_reason *reason)
+{
+	struct signal *sig;
+
+	while ((sig = p->watchers)) {
+		mote_pid watcher = sig->msg.from;
+		mote_ref ref = { sig->ref, sig->ref_slot, watcher.slot };
+
+		watcher_unlink(p, sig);
+		sig = signal_down_new(s, sig, process_pid(p), ref, reason);
+		if (!sig)
+			continue;
+		sig->to = watcher.serial;
+		signal_send(s, sig, watcher.slot, true);
+	}
+}
+
+mote_ref mote_monitor(mote_pid pid)
+{
+	struct scheduler *s = runtime_enter("mote_monitor");
+	struct process *p = process_self(s);
+	mote_ref ref = { 0 };
+	struct ref_slot *slot;
+
+	if (!mote_pid_valid(pid)) {
+		process_fail(p, -EINVAL);
+		goto out;
+	}
+	slot = ref_new(s, p, REF_MONITOR, &ref);
+	if (!slot || ref_monitor(s, p, slot, ref, pid)) {
+		if (slot) {
+			slot->flags = 0;
+			count_monitors(p, -1);
+			ref_release(p, slot);
+		}
+		ref = (mote_ref){ 0 };
+		process_fail(p, -ENOMEM);
+	}
+out:
+	task_spend(s);
+	runtime_leave();
+	return ref;
+}
+
+int mote_demonitor(mote_ref ref, int flags)
+{
+	struct scheduler *s = runtime_enter("mote_demonitor");
+	struct process *p = process_self(s);
+	struct ref_slot *slot;
+	int active = 0;
+
+	/* A DOWN that is here already counts as fired. */
+	signals_act(s, p);
+	slot = ref_find(p, ref.id, ref.slot);
+	if (slot) {
+		active = (slot->flags & REF_MONITOR) != 0;
+		ref_drop(s, p, ref, flags & MOTE_FLUSH);
+	}
+	task_spend(s);
+	runtime_leave();
+	return active;
+}
+
+mote_ref mote_alias(int flags)
+{
+	struct scheduler *s = runtime_enter("mote_alias");
+	struct process *p = process_self(s);
+	mote_ref ref = { 0 };
+
+	if (!ref_new(s, p, REF_ALIAS | (flags & MOTE_ALIAS_REPLY ? REF_REPLY : 0), &ref)) {
+		ref = (mote_ref){ 0 };
+		process_fail(p, -ENOMEM);
+	}
+	runtime_leave();
+	return ref;
+}
+
+int mote_unalias(mote_ref ref)
+{
+	struct scheduler *s = runtime_enter("mote_unalias");
+	struct process *p = process_self(s);
+	struct ref_slot *slot;
+	int active = 0;
+
+	signals_act(s, p);
+	slot = ref_find(p, ref.id, ref.slot);
+	if (slot && (slot->flags & REF_ALIAS)) {
+		active = 1;
+		ref_drop(s, p, ref, false);
+	}
+	runtime_leave();
+	return active;
+}

@@ -1,0 +1,383 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0
+/*
+ * Starting and stopping. The runtime is one per OS process; a fork leaves none in the child.
+ */
+#include "core/process.h"
+#include "io/io.h"
+#include "sched/blocking.h"
+
+#include <mote/info.h>
+
+#include <errno.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#define MAX_SCHEDULERS	256
+#define MAX_PROCESSES	(UINT32_C(1) << 27)
+#define DEFAULT_PROCESSES (UINT32_C(1) << 24)
+#define RUN_STOP_MS	10000		/* how long mote_run() waits for the others when its process has ended */
+
+static enum { STOPPED, STARTING, RUNNING, STOPPING, FROZEN } state;
+static pthread_mutex_t state_mutex = PTHREAD_MUTEX_INITIALIZER;
+static void (*_Atomic log_fn)(int level, const char *text, void *arg);
+static void *log_arg;
+
+bool runtime_logs(void)
+{
+	return atomic_load_explicit(&log_fn, memory_order_acquire);
+}
+
+void runtime_log(int level, const char *format, ...)
+{
+	void (*fn)(int level, const char *text, void *arg) = atomic_load_explicit(&log_fn, memory_order_acquire);
+	char text[512];
+	va_list args;
+
+	if (!fn)
+		return;
+	va_start(args, format);
+	vsnprintf(text, sizeof(text), format, args);
+	va_end(args);
+	fn(level, text, log_arg);
+}
+
+int opts_copy(void *to, size_t known, const void *from)
+{
+	size_t size;
+
+	memset(to, 0, known);
+	if (!from)
+		return 0;
+	memcpy(&size, from, sizeof(size));
+	if (size < sizeof(size) || size > 4096)
+		return -EINVAL;
+	for (size_t i = known; i < size; i++) {
+		if (((const char *)from)[i])
+			return -E2BIG;
+	}
+	memcpy(to, from, size < known ? size : known);
+	return 0;
+}
+
+/* CPUs that the cgroup (v2) lets us use, rounded up; 0: no limit known. */
+static unsigned int cgroup_cpus(void)
+{
+	char path[512], line[512], *rest;
+	long long quota, period;
+	unsigned int best = 0;
+	FILE *f = fopen("/proc/self/cgroup", "re");
+
+	if (!f)
+		return 0;
+	rest = NULL;
+	while (fgets(line, sizeof(line), f)) {
+		if (!strncmp(line, "0::", 3)) {
+			rest = line + 3;
+			rest[strcspn(rest, "\n")] = 0;
+			break;
+		}
+	}
+	fclose(f);
+	if (!rest)
+		return 0;
+	/* A limit may stand at any level above, too. */
+	for (;;) {
+		snprintf(path, sizeof(path), "/sys/fs/cgroup%.400s/cpu.max", rest);
+		f = fopen(path, "re");
+		if (f) {
+			if (fscanf(f, "%lld %lld", &quota, &period) == 2 && quota > 0 && period > 0) {
+				unsigned int cpus = (unsigned int)((quota + period - 1) / period);
+
+				if (!best || cpus < best)
+					best = cpus;
+			}
+			fclose(f);
+		}
+		if (!strrchr(rest, '/') || !rest[0] || !strcmp(rest, "/"))
+			return best;
+		*strrchr(rest, '/') = 0;
+	}
+}
+
+static unsigned int default_schedulers(void)
+{
+	const char *env = getenv("MOTE_SCHEDULERS");
+	unsigned int n, limit = cgroup_cpus();
+	cpu_set_t set;
+
+	if (env && *env) {
+		char *end;
+		unsigned long wanted = strtoul(env, &end, 10);
+
+		if (!*end && wanted > 0 && wanted <= MAX_SCHEDULERS)
+			return (unsigned int)wanted;
+		return 0;
+	}
+	n = sched_getaffinity(0, sizeof(set), &set) ? (unsigned int)sysconf(_SC_NPROCESSORS_ONLN) :
+						      (unsigned int)CPU_COUNT(&set);
+	if (limit && limit < n)
+		n = limit;
+	return n > MAX_SCHEDULERS ? MAX_SCHEDULERS : n ? n : 1;
+}
+
+static void forget_in_child(void)
+{
+	/* The parent's memory stays mapped: its processes may be anywhere in it. */
+	if (state == STOPPED)
+		return;
+	pthread_mutex_init(&state_mutex, NULL);
+	state = STOPPED;
+	schedulers_forget();
+	process_table_forget();
+	timers_forget();
+	names_forget();
+	os_signals_forget();
+	io_forget();
+	blocking_forget();
+}
+
+static void register_fork(void)
+{
+	pthread_atfork(NULL, NULL, forget_in_child);
+}
+
+static int start_parts(const struct mote_opts *opts)
+{
+	unsigned int n = opts->schedulers ? opts->schedulers : default_schedulers();
+	uint32_t max = opts->max_processes ? opts->max_processes : DEFAULT_PROCESSES;
+	int err;
+
+	if (!n || n > MAX_SCHEDULERS || max > MAX_PROCESSES)
+		return -EINVAL;
+	err = process_table_start(max);
+	if (err)
+		return err;
+	err = io_start();
+	if (err)
+		goto fail_table;
+	err = schedulers_start(n, &process_hooks);
+	if (err)
+		goto fail_io;
+	err = timers_start();
+	if (err)
+		goto fail_schedulers;
+	return 0;
+fail_schedulers:
+	schedulers_stop(INT64_MAX);
+	schedulers_destroy();
+fail_io:
+	io_stop();
+fail_table:
+	process_table_stop();
+	return err;
+}
+
+int mote_start(const struct mote_opts *opts)
+{
+	static pthread_once_t fork_once = PTHREAD_ONCE_INIT;
+	struct mote_opts known;
+	int err = opts_copy(&known, sizeof(known), opts);
+
+	if (err)
+		return err;
+	if (scheduler_self())
+		return -EBUSY;
+	pthread_once(&fork_once, register_fork);
+	pthread_mutex_lock(&state_mutex);
+	if (state != STOPPED) {
+		pthread_mutex_unlock(&state_mutex);
+		return -EBUSY;
+	}
+	state = STARTING;
+	log_arg = known.log_arg;
+	/* release: a worker that sees the function sees its argument */
+	atomic_store_explicit(&log_fn, known.log, memory_order_release);
+	err = start_parts(&known);
+	state = err ? STOPPED : RUNNING;
+	pthread_mutex_unlock(&state_mutex);
+	return err;
+}
+
+static void tell_all(struct mote_reason reason)
+{
+	mote_pid pid = MOTE_NOBODY;
+
+	while (mote_pid_valid(pid = mote_process_next(pid)))
+		mote_exit_pid(pid, reason);
+}
+
+/* True: nobody is left. New processes may appear meanwhile, so the telling is repeated. */
+static bool end_all(struct mote_reason reason, int64_t until)
+{
+	struct timespec pause = { .tv_nsec = 50000 };
+	int64_t told = 0;
+
+	while (process_count() > 0) {
+		int64_t now = clock_now();
+
+		if (now >= until)
+			return false;
+		if (now - told > 20000000) {
+			tell_all(reason);
+			told = now;
+		}
+		nanosleep(&pause, NULL);
+		if (pause.tv_nsec < 1000000)
+			pause.tv_nsec *= 2;
+	}
+	return true;
+}
+
+static int report_living(void (*alive)(mote_pid pid, const char *label, void *arg), void *arg)
+{
+	struct mote_process_info info;
+	mote_pid pid = MOTE_NOBODY;
+	int n = 0;
+
+	while (mote_pid_valid(pid = mote_process_next(pid))) {
+		info.size = sizeof(info);
+		if (mote_process_info(pid, &info))
+			continue;
+		n++;
+		if (alive)
+			alive(pid, info.name[0] ? info.name : info.label, arg);
+	}
+	return n;
+}
+
+int mote_stop(mote_deadline deadline, void (*alive)(mote_pid pid, const char *label, void *arg), void *arg)
+{
+	int64_t now = clock_now(), half;
+	int left = 0;
+
+	pthread_mutex_lock(&state_mutex);
+	if (state != RUNNING || scheduler_self()) {
+		pthread_mutex_unlock(&state_mutex);
+		return -ESRCH;
+	}
+	state = STOPPING;
+	pthread_mutex_unlock(&state_mutex);
+
+	half = deadline.ns == INT64_MAX ? now + RUN_STOP_MS * INT64_C(500000) :
+	       deadline.ns > now ? now + (deadline.ns - now) / 2 : now;
+	if (!end_all(MOTE_REASON_SHUTDOWN, half) && !end_all(MOTE_REASON_KILL, deadline.ns))
+		left = report_living(alive, arg);
+	if (!schedulers_stop(left ? clock_now() + 1000000 : INT64_MAX) || left) {
+		state = FROZEN;
+		return left ? left : 1;
+	}
+	blocking_stop();
+	os_signals_stop();
+	timers_stop();
+	names_stop();
+	process_table_stop();
+	schedulers_destroy();
+	io_stop();
+	atomic_store_explicit(&log_fn, NULL, memory_order_release);
+	pthread_mutex_lock(&state_mutex);
+	state = STOPPED;
+	pthread_mutex_unlock(&state_mutex);
+	return 0;
+}
+
+struct run {
+	mote_fn fn;
+	void *arg;
+	pthread_mutex_t mutex;
+	pthread_cond_t over;
+	bool ended;
+	uint32_t why;
+};
+
+static void run_child(void *arg)
+{
+	struct run *run = arg;
+
+	run->fn(run->arg);
+}
+
+/* Watches the first process from inside, so that its reason is known however it ends. */
+static void run_watch(void *arg)
+{
+	struct run *run = arg;
+	struct mote_msg *down = NULL;
+	uint32_t why = MOTE_ERROR;
+	mote_ref ref;
+
+	mote_trap_exit(true);
+	if (mote_pid_valid(mote_spawn_opts(&(struct mote_spawn_opts){
+			.size = sizeof(struct mote_spawn_opts), .fn = run_child, .arg = run, .label = "main",
+			.flags = MOTE_MONITOR, .ref = &ref })))
+		down = mote_receive_ref(ref, MOTE_FOREVER);
+	if (down)
+		why = mote_msg_down(down)->reason.kind;
+	mote_msg_free(down);
+	pthread_mutex_lock(&run->mutex);
+	run->why = why;
+	run->ended = true;
+	pthread_cond_signal(&run->over);
+	pthread_mutex_unlock(&run->mutex);
+}
+
+int mote_run(mote_fn fn, void *arg, const struct mote_opts *opts)
+{
+	struct run run = { .fn = fn, .arg = arg, .mutex = PTHREAD_MUTEX_INITIALIZER, .over = PTHREAD_COND_INITIALIZER };
+	int err = mote_start(opts);
+
+	if (err)
+		return err;
+	if (!mote_pid_valid(mote_spawn(run_watch, &run))) {
+		err = mote_errno();
+		mote_stop(MOTE_FOREVER, NULL, NULL);
+		return err;
+	}
+	pthread_mutex_lock(&run.mutex);
+	while (!run.ended)
+		pthread_cond_wait(&run.over, &run.mutex);
+	pthread_mutex_unlock(&run.mutex);
+	mote_stop(mote_in_ms(RUN_STOP_MS), NULL, NULL);
+	return run.why > MOTE_SHUTDOWN;
+}
+
+int mote_blocking(int64_t (*fn)(void *arg), void *arg, int64_t *result, mote_deadline deadline)
+{
+	struct scheduler *s = runtime_enter("mote_blocking");
+	int err;
+
+	(void)s;
+	err = blocking_run(fn, arg, result, deadline.ns);
+	runtime_leave();
+	return err;
+}
+
+int mote_runtime_info(struct mote_runtime_info *info)
+{
+	struct mote_runtime_info full = { .size = info->size };
+
+	if (info->size < sizeof(info->size) || info->size > sizeof(full))
+		return -EINVAL;
+	if (!process_table)
+		return -ESRCH;
+	full.schedulers = schedulers_count();
+	full.io = io_name();
+	full.guards = stack_guards();
+	full.port = "none";
+	full.processes = (uint64_t)process_count();
+	full.spawned = process_count_spawned();
+	for (unsigned int i = 0; i < full.schedulers; i++) {
+		struct scheduler *s = scheduler_at(i);
+
+		full.switches += atomic_load_explicit(&s->switches, memory_order_relaxed);
+		full.steals += atomic_load_explicit(&s->steals, memory_order_relaxed);
+		full.parks += atomic_load_explicit(&s->parks, memory_order_relaxed);
+		full.wakes += atomic_load_explicit(&s->wakes, memory_order_relaxed);
+	}
+	memcpy(info, &full, info->size);
+	return 0;
+}

@@ -1,0 +1,267 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0
+/*
+ * Signals: how they travel, and what each does when it is taken in. All that processes do to each other goes through
+ * these queues, so order per pair holds for everything, and no lock ever spans two processes.
+ */
+#include "core/process.h"
+#include "io/fd.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct signal *signal_new(struct scheduler *s, enum signal_kind kind, size_t size)
+{
+	size_t total = sizeof(struct signal) + size;
+	uint8_t class = slab_class(total);
+	struct signal *sig;
+
+	if (likely(class != SLAB_NONE))
+		sig = slab_alloc(s ? &s->slabs : NULL, class);
+	else
+		sig = malloc(total);
+	if (unlikely(!sig))
+		return NULL;
+	sig->ref = 0;
+	sig->kind = kind;
+	sig->class = class;
+	sig->held = false;
+	sig->msg.size = (uint32_t)size;
+	sig->msg.data = sig->payload;
+	return sig;
+}
+
+void signal_free(struct scheduler *s, struct signal *sig)
+{
+	if (likely(sig->class != SLAB_NONE))
+		slab_free(s ? &s->slabs : NULL, sig, sig->class);
+	else
+		free(sig);
+}
+
+static void reason_copy(struct mote_reason *to, char *bytes, const struct mote_reason *from)
+{
+	*to = *from;
+	to->data = NULL;
+	if (from->size) {
+		memcpy(bytes, from->data, from->size);
+		to->data = bytes;
+	}
+}
+
+struct signal *signal_exit_new(struct scheduler *s, mote_pid from, const struct mote_reason *reason)
+{
+	struct signal *sig = signal_new(s, SIGNAL_EXIT, sizeof(struct mote_exit_info) + reason->size);
+	struct mote_exit_info *info;
+
+	if (!sig)
+		return NULL;
+	info = sig->msg.data;
+	info->pid = from;
+	reason_copy(&info->reason, (char *)(info + 1), reason);
+	sig->msg.from = from;
+	sig->msg.type = MOTE_MSG_EXIT;
+	return sig;
+}
+
+/* reuse: a MONITOR signal, whose block is large enough for a reason without bytes. */
+struct signal *signal_down_new(struct scheduler *s, struct signal *reuse, mote_pid from, mote_ref ref,
+			       const struct mote_reason *reason)
+{
+	struct signal *sig = reuse;
+	struct mote_down_info *info;
+
+	if (!reuse || reason->size) {
+		sig = signal_new(s, SIGNAL_DOWN, sizeof(*info) + reason->size);
+		if (reuse)
+			signal_free(s, reuse);
+		if (!sig)
+			return NULL;
+	}
+	info = sig->msg.data = sig->payload;
+	info->ref = ref;
+	info->pid = from;
+	reason_copy(&info->reason, (char *)(info + 1), reason);
+	sig->kind = SIGNAL_DOWN;
+	sig->ref = ref.id;
+	sig->ref_slot = ref.slot;
+	sig->msg.from = from;
+	sig->msg.type = MOTE_MSG_DOWN;
+	sig->msg.size = (uint32_t)(sizeof(*info) + reason->size);
+	return sig;
+}
+
+void signal_send(struct scheduler *s, struct signal *sig, uint32_t to_slot, bool urgent)
+{
+	struct process *p = &process_table[to_slot];
+	uint64_t old = atomic_load_explicit(&p->task.inbox, memory_order_relaxed), new, count;
+
+	do {
+		if (unlikely(old == TASK_DEAD)) {
+			signal_undeliverable(s, sig, to_slot);
+			return;
+		}
+		if (old <= TASK_NUDGED) {
+			sig->next = NULL;
+			count = 1;
+		} else {
+			sig->next = (struct signal *)(uintptr_t)(old & TASK_POINTER);
+			count = old >> 48;
+			count += count < 0xffff;
+		}
+		new = (uint64_t)(uintptr_t)sig | count << 48;
+		/*
+		 * release: the taker sees the signal; acquire: if it was PARKED, this sender now owns the
+		 * receiver's context and flags, which its parking published.
+		 */
+	} while (!atomic_compare_exchange_weak_explicit(&p->task.inbox, &old, new, memory_order_acq_rel,
+							memory_order_relaxed));
+	if (urgent)	/* release, and after the push: whoever sees the flag finds the signal */
+		atomic_store_explicit(&p->task.pending, 1, memory_order_release);
+	if (old == TASK_PARKED)
+		task_ready(s, &p->task, true);
+}
+
+static void exit_noproc(struct scheduler *s, mote_pid dead, mote_pid to)
+{
+	struct mote_reason noproc = { .kind = MOTE_NOPROC };
+	struct signal *sig = signal_exit_new(s, dead, &noproc);
+
+	if (!sig)
+		return;
+	sig->kind = SIGNAL_EXIT_LINK;
+	sig->to = to.serial;
+	signal_send(s, sig, to.slot, true);
+}
+
+void signal_undeliverable(struct scheduler *s, struct signal *sig, uint32_t slot)
+{
+	static const struct mote_reason noproc = { .kind = MOTE_NOPROC };
+	mote_pid dead = { sig->to, slot, 0 };
+
+	switch (sig->kind) {
+	case SIGNAL_LINK:
+		exit_noproc(s, dead, sig->msg.from);
+		break;
+	case SIGNAL_UNLINK:
+		sig->kind = SIGNAL_UNLINK_ACK;
+		sig->to = sig->msg.from.serial;
+		slot = sig->msg.from.slot;
+		sig->msg.from = dead;
+		signal_send(s, sig, slot, false);
+		return;
+	case SIGNAL_MONITOR: {
+		mote_pid watcher = sig->msg.from;
+		mote_ref ref = { sig->ref, sig->ref_slot, watcher.slot };
+
+		sig = signal_down_new(s, sig, dead, ref, &noproc);
+		sig->to = watcher.serial;
+		signal_send(s, sig, watcher.slot, true);
+		return;
+	}
+	case SIGNAL_REQUEST:
+		request_refuse(s, sig, dead, &noproc);
+		break;
+	case SIGNAL_FD:
+		fd_drop((int)sig->msg.type);
+		break;
+	default:
+		break;
+	}
+	signal_free(s, sig);
+}
+
+/* An exit signal has reached p: the table of semantics, docs/processes.md. */
+static void exit_take(struct scheduler *s, struct process *p, struct signal *sig)
+{
+	struct mote_exit_info *info = sig->msg.data;
+	bool link = sig->kind == SIGNAL_EXIT_LINK;
+	bool self = mote_pid_equal(info->pid, process_pid(p));
+
+	if (p->task.dying || p->fatal || (link && !link_broken(p, info->pid))) {
+		signal_free(s, sig);
+		return;
+	}
+	if (!link && info->reason.kind == MOTE_KILL) {
+		info->reason.kind = MOTE_KILLED;
+		p->fatal = sig;
+	} else if (p->trap_exit) {
+		sig->kind = SIGNAL_MESSAGE;
+		mailbox_append(p, sig);
+	} else if (info->reason.kind == MOTE_NORMAL && !(self && !link)) {
+		signal_free(s, sig);
+	} else {
+		p->fatal = sig;
+	}
+}
+
+static void signal_take(struct scheduler *s, struct process *p, struct signal *sig)
+{
+	if (unlikely(sig->to != process_serial(p) && sig->to)) {
+		signal_undeliverable(s, sig, p->task.slot);
+		return;
+	}
+	switch (sig->kind) {
+	case SIGNAL_MESSAGE:
+	case SIGNAL_REQUEST:
+		mailbox_append(p, sig);
+		break;
+	case SIGNAL_REPLY:
+	case SIGNAL_DOWN:
+		if (ref_accept(s, p, sig))
+			mailbox_append(p, sig);
+		else
+			signal_free(s, sig);
+		break;
+	case SIGNAL_EXIT:
+	case SIGNAL_EXIT_LINK:
+		exit_take(s, p, sig);
+		break;
+	case SIGNAL_LINK:
+	case SIGNAL_UNLINK:
+	case SIGNAL_UNLINK_ACK:
+		link_take(s, p, sig);
+		break;
+	case SIGNAL_MONITOR:
+		watcher_add(p, sig);
+		break;
+	case SIGNAL_DEMONITOR:
+		watcher_remove(p, sig);
+		signal_free(s, sig);
+		break;
+	case SIGNAL_FD:
+		fd_attach((int)sig->msg.type, &p->task);
+		signal_free(s, sig);
+		break;
+	}
+}
+
+void signals_take(struct scheduler *s, struct process *p)
+{
+	struct signal *sig, *next, *in_order = NULL;
+	uint64_t old = atomic_load_explicit(&p->task.inbox, memory_order_relaxed);
+
+	if (!old)
+		return;
+	/* acquire: pairs with the release in signal_send() */
+	old = atomic_exchange_explicit(&p->task.inbox, 0, memory_order_acquire);
+	if (old == TASK_NUDGED)
+		return;
+	for (sig = (struct signal *)(uintptr_t)(old & TASK_POINTER); sig; sig = next) {
+		next = sig->next;
+		sig->next = in_order;
+		in_order = sig;
+	}
+	for (sig = in_order; sig; sig = next) {
+		next = sig->next;
+		signal_take(s, p, sig);
+	}
+}
+
+void signals_act(struct scheduler *s, struct process *p)
+{
+	atomic_store_explicit(&p->task.pending, 0, memory_order_relaxed);
+	signals_take(s, p);
+	if (unlikely(p->fatal && !p->task.dying))
+		task_die(&p->task);
+}

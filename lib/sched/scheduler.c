@@ -1,0 +1,599 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0
+/*
+ * The loop of a worker, looking for work elsewhere, and parking.
+ *
+ * Nobody is woken for a task that its waker will run next anyway (lifo); backlog in a queue wakes one scheduler, and
+ * that one, when it has found something, the next: one waker at a time. Lost wake-ups are excluded by the order
+ * publish, barrier_light, look at `parked` and `spinning` on one side, and publish those, barrier_heavy, look at all
+ * queues on the other.
+ */
+#include "sched/switch.h"
+#include "sched/barrier.h"
+#include "sched/queue.h"
+#include "io/io.h"
+
+#include <mote/process.h>
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+#ifdef MOTE_TSAN
+#include <sanitizer/tsan_interface.h>
+#endif
+
+#define MAX_SCHEDULERS	256
+#define LIFO_STREAK	16		/* wakes in a row that may overtake the queue */
+#define SPIN_MAX_NS	20000
+#define SPIN_MIN_NS	1000
+#define STEAL_MAX	32
+#define LIFO_STUCK_NS	5000		/* a neighbour has been in its own code for that long: its lifo may be taken */
+
+__thread struct worker mote_worker;
+const struct task_hooks *task_hooks;
+
+static struct scheduler *schedulers[MAX_SCHEDULERS];
+static unsigned int nr_schedulers;
+static _Atomic unsigned int nr_spinning __attribute__((aligned(CACHE_LINE)));
+static _Atomic unsigned int nr_parked;
+static _Atomic unsigned int nr_left;	/* workers whose loops have ended */
+static _Atomic bool stopping;
+static _Atomic uint64_t foreign_id = 1;
+
+#if !defined(__x86_64__)
+__attribute__((noinline)) struct scheduler *scheduler_self(void)
+{
+	__asm__ volatile("" ::: "memory");
+	return mote_worker.scheduler;
+}
+#endif
+
+void mote_fatal(const char *format, ...)
+{
+	char text[512];
+	va_list args;
+	int n;
+
+	va_start(args, format);
+	n = vsnprintf(text, sizeof(text) - 1, format, args);
+	va_end(args);
+	if (n > (int)sizeof(text) - 2)
+		n = sizeof(text) - 2;
+	text[n++] = '\n';
+	if (write(STDERR_FILENO, "mote: ", 6) < 0 || write(STDERR_FILENO, text, (size_t)n) < 0)
+		abort();
+	abort();
+}
+
+void runtime_misuse(const char *name)
+{
+	mote_fatal("%s() was called outside a mote process", name);
+}
+
+unsigned int schedulers_count(void)
+{
+	return nr_schedulers;
+}
+
+struct scheduler *scheduler_at(unsigned int index)
+{
+	return schedulers[index];
+}
+
+/* High bits: who made it; so no two schedulers ever make the same. 0 is never returned. */
+uint64_t scheduler_unique_id(struct scheduler *s)
+{
+	if (likely(s))
+		return (++s->next_id << 9) | (s->index + 1);
+	return atomic_fetch_add_explicit(&foreign_id, 1, memory_order_relaxed) << 9;
+}
+
+static void bound_push(struct scheduler *s, struct task *t)
+{
+	t->next = NULL;
+	*s->bound_last = t;
+	s->bound_last = &t->next;
+}
+
+static struct task *bound_take(struct scheduler *s)
+{
+	struct task *t = s->bound_first;
+
+	s->bound_first = t->next;
+	if (!s->bound_first)
+		s->bound_last = &s->bound_first;
+	return t;
+}
+
+void scheduler_queue(struct scheduler *s, struct task *t)
+{
+	if (unlikely(t->priority != MOTE_PRIORITY_NORMAL))
+		s->mixed = true;
+	/* The list of bound tasks needs no memory: so it also takes in what a queue could not grow for. */
+	if (unlikely((t->flags & (TASK_PINNED | TASK_BOUND)) || !run_queue_push(s->queues[t->priority], t)))
+		bound_push(s, t);
+	else if (!s->alone)
+		scheduler_wake_one(s);
+}
+
+static struct task *lifo_take(struct scheduler *s)
+{
+	struct task *t = atomic_load_explicit(&s->lifo, memory_order_relaxed);
+
+	if (!t)
+		return NULL;
+	if (s->alone)
+		atomic_store_explicit(&s->lifo, NULL, memory_order_relaxed);
+	else	/* a thief may be faster; acquire: pairs with task_ready() on another thread, never needed here */
+		t = atomic_exchange_explicit(&s->lifo, NULL, memory_order_acq_rel);
+	return t;
+}
+
+static struct task *pick_mixed(struct scheduler *s)
+{
+	struct task *t = run_queue_take(s->queues[MOTE_PRIORITY_HIGH]);
+
+	if (!t && !(++s->low_turn & 7))
+		t = run_queue_take(s->queues[MOTE_PRIORITY_LOW]);
+	return t;
+}
+
+struct task *scheduler_pick(struct scheduler *s)
+{
+	struct task *t;
+
+	if (unlikely(s->mixed) && (t = pick_mixed(s)))
+		return t;
+	t = lifo_take(s);
+	if (t) {
+		if (likely(s->lifo_streak++ < LIFO_STREAK))
+			return t;
+		scheduler_queue(s, t);
+	}
+	s->lifo_streak = 0;
+	if (unlikely(s->bound_first) && (s->bound_turn ^= 1))
+		return bound_take(s);
+	t = run_queue_take(s->queues[MOTE_PRIORITY_NORMAL]);
+	if (t)
+		return t;
+	if (s->bound_first)
+		return bound_take(s);
+	return s->mixed ? run_queue_take(s->queues[MOTE_PRIORITY_LOW]) : NULL;
+}
+
+/* Wakes s if it sleeps; of several callers one does. */
+static bool scheduler_unpark(struct scheduler *s)
+{
+	uint32_t parked = 1;
+
+	if (!atomic_compare_exchange_strong_explicit(&s->parked, &parked, 0, memory_order_acq_rel,
+						     memory_order_relaxed))
+		return false;
+	atomic_fetch_sub_explicit(&nr_parked, 1, memory_order_relaxed);
+	io_notify(s);
+	return true;
+}
+
+void scheduler_wake_one(struct scheduler *s)
+{
+	barrier_light();
+	if (likely(!atomic_load_explicit(&nr_parked, memory_order_relaxed) ||
+		   atomic_load_explicit(&nr_spinning, memory_order_relaxed)))
+		return;
+	for (unsigned int i = 1; i < nr_schedulers; i++) {
+		struct scheduler *other = schedulers[(s->index + i) % nr_schedulers];
+
+		if (atomic_load_explicit(&other->parked, memory_order_relaxed) && scheduler_unpark(other)) {
+			counter_add(&s->wakes, 1);
+			return;
+		}
+	}
+}
+
+static void post_notify(struct scheduler *to)
+{
+	/* As in barrier.h, with a full fence: posts are rare, and a lone scheduler then parks without membarrier. */
+	atomic_thread_fence(memory_order_seq_cst);
+	if (atomic_load_explicit(&to->parked, memory_order_relaxed))
+		scheduler_unpark(to);
+}
+
+void scheduler_post_task(struct scheduler *s, struct scheduler *to, struct task *t)
+{
+	struct task *first = atomic_load_explicit(&to->posted, memory_order_relaxed);
+
+	(void)s;
+	do
+		t->next = first;
+	while (!atomic_compare_exchange_weak_explicit(&to->posted, &first, t, memory_order_release,
+						      memory_order_relaxed));
+	post_notify(to);
+}
+
+void scheduler_requeue(struct scheduler *s, struct task *t)
+{
+	scheduler_post_task(s, s, t);
+}
+
+void scheduler_post_work(struct scheduler *to, struct work *w)
+{
+	struct work *first = atomic_load_explicit(&to->works, memory_order_relaxed);
+
+	do
+		w->next = first;
+	while (!atomic_compare_exchange_weak_explicit(&to->works, &first, w, memory_order_release,
+						      memory_order_relaxed));
+	post_notify(to);
+}
+
+static void drain_posted(struct scheduler *s)
+{
+	struct task *t, *next, *in_order = NULL;
+
+	if (!atomic_load_explicit(&s->posted, memory_order_relaxed))
+		return;
+	t = atomic_exchange_explicit(&s->posted, NULL, memory_order_acquire);
+	for (; t; t = next) {
+		next = t->next;
+		t->next = in_order;
+		in_order = t;
+	}
+	for (t = in_order; t; t = next) {
+		next = t->next;
+		scheduler_queue(s, t);
+	}
+}
+
+static void drain_works(struct scheduler *s)
+{
+	struct work *w, *next, *in_order = NULL;
+
+	if (!atomic_load_explicit(&s->works, memory_order_relaxed))
+		return;
+	w = atomic_exchange_explicit(&s->works, NULL, memory_order_acquire);
+	for (; w; w = next) {
+		next = w->next;
+		w->next = in_order;
+		in_order = w;
+	}
+	for (w = in_order; w; w = next) {
+		next = w->next;
+		w->run(s, w);
+	}
+}
+
+static bool anything_here(struct scheduler *s)
+{
+	return atomic_load_explicit(&s->posted, memory_order_relaxed) ||
+	       atomic_load_explicit(&s->works, memory_order_relaxed) || io_pending(s) ||
+	       s->bound_first || atomic_load_explicit(&s->lifo, memory_order_relaxed);
+}
+
+static bool anything_to_steal(void)
+{
+	for (unsigned int i = 0; i < nr_schedulers; i++) {
+		for (int p = 0; p < 3; p++) {
+			if (run_queue_length(schedulers[i]->queues[p]))
+				return true;
+		}
+	}
+	return false;
+}
+
+static uint32_t random_next(struct scheduler *s)
+{
+	s->random ^= s->random << 13;
+	s->random ^= s->random >> 17;
+	s->random ^= s->random << 5;
+	return s->random;
+}
+
+static struct task *steal(struct scheduler *s)
+{
+	static const int order[] = { MOTE_PRIORITY_HIGH, MOTE_PRIORITY_NORMAL, MOTE_PRIORITY_LOW };
+	unsigned int start = random_next(s);
+	struct task *loot[STEAL_MAX];
+
+	for (unsigned int i = 0; i < nr_schedulers; i++) {
+		struct scheduler *victim = schedulers[(start + i) % nr_schedulers];
+
+		if (victim == s)
+			continue;
+		for (int p = 0; p < 3; p++) {
+			unsigned int n = run_queue_steal(victim->queues[order[p]], loot, STEAL_MAX);
+
+			if (!n)
+				continue;
+			for (unsigned int k = 1; k < n; k++)
+				scheduler_queue(s, loot[k]);
+			counter_add(&s->steals, n);
+			return loot[0];
+		}
+	}
+	return NULL;
+}
+
+/* A task that waits in the lifo of a neighbour whose current one has not called the runtime for a while. */
+struct lifo_watch {
+	struct scheduler *victim;
+	uint64_t slot;
+	int64_t since;
+};
+
+static struct task *steal_lifo(struct scheduler *s, struct lifo_watch *watch, int64_t now)
+{
+	struct scheduler *victim = watch->victim;
+	struct task *t;
+
+	if (victim && atomic_load_explicit(&victim->lifo, memory_order_relaxed) &&
+	    atomic_load_explicit(&victim->slot, memory_order_relaxed) == watch->slot) {
+		if (now - watch->since < LIFO_STUCK_NS)
+			return NULL;
+		/* acquire: pairs with task_ready() */
+		t = atomic_exchange_explicit(&victim->lifo, NULL, memory_order_acq_rel);
+		if (t)
+			counter_add(&s->steals, 1);
+		watch->victim = NULL;
+		return t;
+	}
+	victim = schedulers[random_next(s) % nr_schedulers];
+	watch->victim = victim != s ? victim : NULL;
+	watch->slot = atomic_load_explicit(&victim->slot, memory_order_relaxed);
+	watch->since = now;
+	if (watch->slot & SLOT_RUNTIME)
+		watch->victim = NULL;
+	return NULL;
+}
+
+/* Looks around for a while, as long as that has paid lately. */
+static struct task *spin(struct scheduler *s)
+{
+	struct lifo_watch watch = { 0 };
+	int64_t start, now;
+	struct task *t;
+
+	if (io_pending(s))
+		io_poll(s, 0);
+	atomic_fetch_add_explicit(&nr_spinning, 1, memory_order_relaxed);
+	start = now = clock_now();
+	do {
+		t = steal(s);
+		if (!t)
+			t = steal_lifo(s, &watch, now);
+		if (t || anything_here(s) || now >= wheel_next(&s->wheel))
+			break;
+		for (int i = 0; i < 32; i++)
+			cpu_relax();
+		now = clock_now();
+	} while (now - start < s->spin_ns);
+	if (t || anything_here(s))
+		s->spin_ns = s->spin_ns >= SPIN_MAX_NS / 2 ? SPIN_MAX_NS : 2 * s->spin_ns;
+	else
+		s->spin_ns = s->spin_ns <= 2 * SPIN_MIN_NS ? SPIN_MIN_NS : s->spin_ns / 2;
+	/* seq_cst: a waker that still saw this scheduler spinning has published before the look in park(). */
+	if (atomic_fetch_sub(&nr_spinning, 1) == 1 && t)
+		scheduler_wake_one(s);
+	return t;
+}
+
+static void park(struct scheduler *s)
+{
+	uint32_t parked = 1;
+	bool found;
+
+	/* relaxed: the barrier orders them before the last look */
+	atomic_store_explicit(&s->parked, 1, memory_order_relaxed);
+	atomic_fetch_add_explicit(&nr_parked, 1, memory_order_relaxed);
+	if (s->alone)
+		atomic_thread_fence(memory_order_seq_cst);
+	else
+		barrier_heavy();
+	found = atomic_load_explicit(&s->posted, memory_order_relaxed) ||
+		atomic_load_explicit(&s->works, memory_order_relaxed) ||
+		atomic_load_explicit(&s->lifo, memory_order_relaxed) || s->bound_first ||
+		(!s->alone && anything_to_steal()) || atomic_load_explicit(&stopping, memory_order_relaxed);
+	if (!found)
+		counter_add(&s->parks, 1);
+	io_poll(s, found ? 0 : wheel_next(&s->wheel));
+	if (atomic_compare_exchange_strong_explicit(&s->parked, &parked, 0, memory_order_acq_rel,
+						    memory_order_relaxed))
+		atomic_fetch_sub_explicit(&nr_parked, 1, memory_order_relaxed);
+}
+
+static void fire_timers(struct scheduler *s)
+{
+	int64_t now;
+
+	if (wheel_next(&s->wheel) == INT64_MAX)
+		return;
+	now = clock_now();
+	if (now >= wheel_next(&s->wheel))
+		wheel_advance(s, &s->wheel, now);
+}
+
+static void scheduler_loop(struct scheduler *s)
+{
+	struct task *t;
+
+	for (;;) {
+		s->ticks = PASS_TICKS;
+		drain_posted(s);
+		drain_works(s);
+		fire_timers(s);
+		t = scheduler_pick(s);
+		if (t) {
+			if (io_pending(s))
+				io_poll(s, 0);
+			scheduler_run(s, t);
+			continue;
+		}
+		if (atomic_load_explicit(&stopping, memory_order_relaxed))
+			return;
+		t = s->alone ? NULL : steal(s);
+		if (!t && !s->alone)
+			t = spin(s);
+		if (t)
+			scheduler_run(s, t);
+		else
+			park(s);
+	}
+}
+
+#ifdef MOTE_ASAN
+static void note_own_stack(struct scheduler *s)
+{
+	pthread_attr_t attr;
+	void *bottom;
+
+	if (pthread_getattr_np(pthread_self(), &attr))
+		return;
+	pthread_attr_getstack(&attr, &bottom, &s->stack_length);
+	s->stack_bottom = bottom;
+	pthread_attr_destroy(&attr);
+}
+#endif
+
+static void *worker_main(void *arg)
+{
+	struct scheduler *s = arg;
+	char name[16];
+
+	snprintf(name, sizeof(name), "mote/%u", s->index);
+	pthread_setname_np(pthread_self(), name);
+#ifdef MOTE_ASAN
+	note_own_stack(s);
+#endif
+#ifdef MOTE_TSAN
+	s->fiber = __tsan_get_current_fiber();
+#endif
+	mote_worker.scheduler = s;
+	scheduler_loop(s);
+	mote_worker.scheduler = NULL;
+	atomic_fetch_add_explicit(&nr_left, 1, memory_order_release);
+	return NULL;
+}
+
+static void scheduler_free(struct scheduler *s)
+{
+	if (s->io)
+		io_close(s);
+	for (int p = 0; p < 3; p++)
+		run_queue_free(s->queues[p]);
+	free(s);
+}
+
+static int scheduler_new(unsigned int index, bool alone)
+{
+	struct scheduler *s = aligned_alloc(CACHE_LINE, (sizeof(*s) + CACHE_LINE - 1) & ~(size_t)(CACHE_LINE - 1));
+	int err = -ENOMEM;
+
+	if (!s)
+		return -ENOMEM;
+	memset(s, 0, sizeof(*s));
+	s->index = index;
+	s->alone = alone;
+	s->bound_last = &s->bound_first;
+	s->random = 2463534242u + index * 7919;
+	s->spin_ns = SPIN_MAX_NS;
+	wheel_init(&s->wheel, clock_now());
+	for (int p = 0; p < 3; p++) {
+		s->queues[p] = run_queue_new(!alone);
+		if (!s->queues[p])
+			goto fail;
+	}
+	err = io_open(s);
+	if (err)
+		goto fail;
+	schedulers[index] = s;
+	return 0;
+fail:
+	scheduler_free(s);
+	return err;
+}
+
+int schedulers_start(unsigned int n, const struct task_hooks *hooks)
+{
+	unsigned int i;
+	int err;
+
+	if (n > MAX_SCHEDULERS)
+		return -EINVAL;
+	task_hooks = hooks;
+	atomic_store(&stopping, false);
+	atomic_store(&nr_left, 0);
+	atomic_store(&nr_parked, 0);
+	atomic_store(&nr_spinning, 0);
+	barrier_start();
+	err = stacks_start();
+	if (err)
+		return err;
+	for (i = 0; i < n; i++) {
+		err = scheduler_new(i, n == 1);
+		if (err)
+			goto fail;
+	}
+	/* The workers look at all of them from the first moment. */
+	nr_schedulers = n;
+	for (i = 0; i < n; i++) {
+		err = -pthread_create(&schedulers[i]->thread, NULL, worker_main, schedulers[i]);
+		if (err)
+			goto fail_threads;
+	}
+	return 0;
+fail_threads:
+	atomic_store(&stopping, true);
+	while (i-- > 0) {
+		post_notify(schedulers[i]);
+		pthread_join(schedulers[i]->thread, NULL);
+	}
+	i = n;
+	nr_schedulers = 0;
+fail:
+	while (i-- > 0) {
+		scheduler_free(schedulers[i]);
+		schedulers[i] = NULL;
+	}
+	stacks_destroy();
+	return err;
+}
+
+bool schedulers_stop(int64_t deadline_ns)
+{
+	struct timespec pause = { .tv_nsec = 200000 };
+
+	atomic_store(&stopping, true);
+	for (unsigned int i = 0; i < nr_schedulers; i++)
+		post_notify(schedulers[i]);
+	/* acquire: what the workers did is seen before anything of theirs is freed */
+	while (atomic_load_explicit(&nr_left, memory_order_acquire) < nr_schedulers) {
+		if (clock_now() >= deadline_ns)
+			return false;
+		nanosleep(&pause, NULL);
+	}
+	for (unsigned int i = 0; i < nr_schedulers; i++)
+		pthread_join(schedulers[i]->thread, NULL);
+	return true;
+}
+
+void schedulers_destroy(void)
+{
+	for (unsigned int i = 0; i < nr_schedulers; i++) {
+		scheduler_free(schedulers[i]);
+		schedulers[i] = NULL;
+	}
+	nr_schedulers = 0;
+	stacks_destroy();
+	slab_destroy();
+}
+
+void schedulers_forget(void)
+{
+	mote_worker.scheduler = NULL;
+	memset(schedulers, 0, sizeof(schedulers));
+	nr_schedulers = 0;
+	stacks_forget();
+	slab_forget();
+}

@@ -1,0 +1,288 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0
+/*
+ * A task that parks picks its successor itself and switches to it directly; the worker's own context is entered only
+ * when there is nothing to run, or when ring, timers and post box are due.
+ *
+ * Whoever could wake a task might run it at once on another thread, so nothing may be published before its registers
+ * are saved: the leaving task notes what is to become of it (after), and the next context, as the first thing it does,
+ * carries that out (switch_finish).
+ */
+#include "sched/switch.h"
+#include "sched/context.h"
+#include "sched/queue.h"
+
+#include <mote/info.h>
+#include <mote/process.h>
+
+#ifdef MOTE_TSAN
+#include <sanitizer/tsan_interface.h>
+#endif
+#ifdef MOTE_ASAN
+#include <sanitizer/asan_interface.h>
+#include <sanitizer/common_interface_defs.h>
+#endif
+
+static void task_set_state(struct task *t, int state, int wait)
+{
+	/* relaxed: for mote_process_info() only */
+	atomic_store_explicit(&t->state, (uint8_t)state, memory_order_relaxed);
+	atomic_store_explicit(&t->wait, (uint8_t)wait, memory_order_relaxed);
+}
+
+static void stack_release(struct scheduler *s, struct task *t)
+{
+	stack_put(&s->stacks, t->stack);
+	t->stack = NULL;
+	__atomic_store_n(&t->sp, NULL, __ATOMIC_RELAXED);	/* run_queue_take() peeks at it */
+}
+
+static void publish_parked(struct scheduler *s, struct task *t)
+{
+	uint64_t empty = 0;
+
+	/*
+	 * release: whoever replaces PARKED (acquire) sees the saved context and all that the task wrote.
+	 * Failure: something was pushed while the context was being saved, and its sender saw no PARKED.
+	 */
+	if (!atomic_compare_exchange_strong_explicit(&t->inbox, &empty, TASK_PARKED, memory_order_release,
+						     memory_order_relaxed)) {
+		task_set_state(t, MOTE_RUNNABLE, MOTE_WAIT_NONE);
+		scheduler_queue(s, t);
+	}
+}
+
+static void switch_finish(struct scheduler *s)
+{
+	struct task *t = s->leaving;
+
+	if (!t)
+		return;
+	s->leaving = NULL;
+	switch (s->after) {
+	case AFTER_PARK:
+		publish_parked(s, t);
+		break;
+	case AFTER_YIELD:
+		scheduler_queue(s, t);
+		break;
+	case AFTER_REST:
+		stack_release(s, t);
+		publish_parked(s, t);
+		break;
+	case AFTER_EXIT:
+		stack_release(s, t);
+		task_hooks->gone(s, t);
+		break;
+	}
+}
+
+/* The sanitizers keep a shadow of each stack and must be told of every switch. NULL: the worker's own. */
+static void sanitizer_leave(struct scheduler *s, struct stack *from, struct stack *to, bool for_good)
+{
+#ifdef MOTE_ASAN
+	void **fake = for_good ? NULL : from ? &from->fake : &s->fake;
+
+	if (to)
+		__sanitizer_start_switch_fiber(fake, to->base, stack_size(to));
+	else
+		__sanitizer_start_switch_fiber(fake, s->stack_bottom, s->stack_length);
+#endif
+#ifdef MOTE_TSAN
+	if (to && !to->fiber)
+		to->fiber = __tsan_create_fiber(0);
+	__tsan_switch_to_fiber(to ? to->fiber : s->fiber, 0);
+#endif
+	(void)s;
+	(void)from;
+	(void)to;
+	(void)for_good;
+}
+
+static void sanitizer_arrive(struct scheduler *s, struct stack *here, bool fresh)
+{
+#ifdef MOTE_ASAN
+	__sanitizer_finish_switch_fiber(fresh ? NULL : here ? here->fake : s->fake, NULL, NULL);
+#endif
+	(void)s;
+	(void)here;
+	(void)fresh;
+}
+
+static void task_first_entry(void *arg)
+{
+	struct scheduler *s = scheduler_self();
+	struct task *t = arg;
+
+	sanitizer_arrive(s, t->stack, true);
+	switch_finish(s);
+	task_hooks->enter(t);
+	__builtin_unreachable();
+}
+
+/* Makes t ready to be switched to. False: it got no stack, and core has been told. */
+static bool task_prepare(struct scheduler *s, struct task *t)
+{
+	int err;
+
+	if (likely(t->sp))
+		return true;
+	t->stack = stack_get(&s->stacks, t->stack_class, &err);
+	if (unlikely(!t->stack)) {
+		task_hooks->no_stack(s, t, err);
+		return false;
+	}
+#ifdef MOTE_ASAN
+	__asan_unpoison_memory_region(t->stack->base, stack_size(t->stack));
+#endif
+	__atomic_store_n(&t->sp, context_prepare(t->stack->top, task_first_entry, t), __ATOMIC_RELAXED);
+	return true;
+}
+
+static void task_set_running(struct scheduler *s, struct task *t)
+{
+	s->current = t;
+	s->budget = SLICE_BUDGET;
+	s->generation++;
+	/* relaxed: see struct scheduler */
+	atomic_store_explicit(&s->slot, s->generation << 1 | SLOT_RUNTIME, memory_order_relaxed);
+	if (atomic_load_explicit(&t->home, memory_order_relaxed) != s->index)
+		atomic_store_explicit(&t->home, (uint16_t)s->index, memory_order_relaxed);
+	task_set_state(t, MOTE_RUNNING, MOTE_WAIT_NONE);
+	counter_add(&s->switches, 1);
+}
+
+void scheduler_run(struct scheduler *s, struct task *t)
+{
+	if (!task_prepare(s, t))
+		return;
+	task_set_running(s, t);
+	sanitizer_leave(s, NULL, t->stack, false);
+	mote_switch(&s->sp, t->sp);
+	sanitizer_arrive(s, NULL, false);
+	switch_finish(s);
+}
+
+/* Leaves the calling task; returns when somebody has switched back to it, perhaps on another thread. */
+static void task_leave(struct scheduler *s, struct task *self, enum task_after after)
+{
+	struct stack *stack = self->stack;
+	struct task *next = NULL;
+
+	if (likely(--s->ticks > 0)) {
+		do
+			next = scheduler_pick(s);
+		while (next && !task_prepare(s, next));
+		if (!next && after == AFTER_YIELD) {
+			s->budget = SLICE_BUDGET;
+			return;
+		}
+	}
+	if (after == AFTER_YIELD)
+		task_set_state(self, MOTE_RUNNABLE, MOTE_WAIT_NONE);
+	s->leaving = self;
+	s->after = after;
+	sanitizer_leave(s, stack, next ? next->stack : NULL, after >= AFTER_REST);
+	if (next) {
+		task_set_running(s, next);
+		mote_switch(&self->sp, next->sp);
+	} else {
+		s->current = NULL;
+		mote_switch(&self->sp, s->sp);
+	}
+	s = scheduler_self();
+	sanitizer_arrive(s, stack, false);
+	switch_finish(s);
+}
+
+void task_park(struct scheduler *s, int why)
+{
+	struct task *self = s->current;
+	uint64_t inbox = atomic_load_explicit(&self->inbox, memory_order_relaxed);
+
+	/* acquire: pairs with the nudge of task_wake(). A push in between makes the exchange fail, and is as good. */
+	if (unlikely(inbox == TASK_NUDGED))
+		atomic_compare_exchange_strong_explicit(&self->inbox, &inbox, 0, memory_order_acquire,
+							memory_order_relaxed);
+	if (inbox)
+		return;
+	task_set_state(self, MOTE_WAITING, why);
+	task_leave(s, self, AFTER_PARK);
+}
+
+void task_yield(struct scheduler *s)
+{
+	task_leave(s, s->current, AFTER_YIELD);
+}
+
+void task_rest(struct scheduler *s)
+{
+	task_set_state(s->current, MOTE_WAITING, MOTE_WAIT_MESSAGE);
+	task_leave(s, s->current, AFTER_REST);
+	__builtin_unreachable();
+}
+
+void task_exit(struct scheduler *s)
+{
+	task_leave(s, s->current, AFTER_EXIT);
+	__builtin_unreachable();
+}
+
+void task_ready(struct scheduler *s, struct task *t, bool next)
+{
+	unsigned int home = atomic_load_explicit(&t->home, memory_order_relaxed);
+	struct task *evicted;
+
+	task_set_state(t, MOTE_RUNNABLE, MOTE_WAIT_NONE);
+	if (unlikely(!s || ((t->flags & (TASK_PINNED | TASK_BOUND)) && home != s->index))) {
+		scheduler_post_task(s, scheduler_at(home), t);
+		return;
+	}
+	if (!next || t->priority != MOTE_PRIORITY_NORMAL || (t->flags & (TASK_PINNED | TASK_BOUND))) {
+		scheduler_queue(s, t);
+		return;
+	}
+	if (s->alone) {
+		evicted = atomic_load_explicit(&s->lifo, memory_order_relaxed);
+		atomic_store_explicit(&s->lifo, t, memory_order_relaxed);
+	} else {
+		/* release: a thief that takes t (acquire) sees all that made it runnable; acquire: for evicted */
+		evicted = atomic_exchange_explicit(&s->lifo, t, memory_order_acq_rel);
+	}
+	if (evicted)
+		scheduler_queue(s, evicted);
+}
+
+/*
+ * A task that has looked at its condition, and is about to park, must not sleep over a wake: if it is not PARKED yet
+ * its inbox is made non-empty, so that publish_parked() fails.
+ */
+void task_wake(struct scheduler *s, struct task *t)
+{
+	uint64_t inbox = atomic_load_explicit(&t->inbox, memory_order_relaxed), new;
+
+	do {
+		if (inbox != TASK_PARKED && inbox != 0)
+			return;
+		new = inbox == TASK_PARKED ? 0 : TASK_NUDGED;
+		/* release: the task sees what the waker did before; acquire: pairs with publish_parked() */
+	} while (!atomic_compare_exchange_weak_explicit(&t->inbox, &inbox, new, memory_order_acq_rel,
+							memory_order_relaxed));
+	if (inbox == TASK_PARKED)
+		task_ready(s, t, true);
+}
+
+bool task_signals(struct task *t)
+{
+	return task_hooks->signals(t);
+}
+
+void task_die(struct task *t)
+{
+	task_hooks->die(t);
+	__builtin_unreachable();
+}
+
+int task_clamp(struct task *t, int64_t *deadline)
+{
+	return unlikely(t->dying) ? task_hooks->clamp(t, deadline) : 0;
+}

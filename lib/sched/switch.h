@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0 */
+/*
+ * sched/switch.h: from one context to another, and what has to be done on the other side. For sched only.
+ */
+#ifndef SCHED_SWITCH_H
+#define SCHED_SWITCH_H
+
+#include "sched/scheduler.h"
+
+#define SLICE_BUDGET	256	/* runtime calls until a task yields */
+#define PASS_TICKS	64	/* switches until ring, timers and post box are looked at */
+
+extern const struct task_hooks *task_hooks __attribute__((visibility("hidden")));
+
+/* Runs t from the worker's own context until somebody switches back to it. */
+void scheduler_run(struct scheduler *s, struct task *t);
+
+/* The next task to run here, or NULL. Never one that somebody else could run instead. */
+struct task *scheduler_pick(struct scheduler *s);
+
+/* Queues a runnable task on the caller's own scheduler, at the back. */
+void scheduler_queue(struct scheduler *s, struct task *t);
+
+/* Backlog has appeared: gets one more scheduler to look for work, unless one is looking already. */
+void scheduler_wake_one(struct scheduler *s);
+
+/* Hands a runnable task to another scheduler's post box. s: the caller's, or NULL. */
+void scheduler_post_task(struct scheduler *s, struct scheduler *to, struct task *t);
+
+#endif
