@@ -37,9 +37,9 @@ static void block_free(struct scheduler *s, struct heap_block *b)
 		free(b);
 }
 
-void *mote_alloc(size_t size)
+static void *heap_alloc(const char *name, size_t size)
 {
-	struct scheduler *s = runtime_enter("mote_alloc");
+	struct scheduler *s = runtime_enter(name);
 	struct process *p = process_self(s);
 	struct extra *extra = process_extra(p);
 	struct heap_block *b = NULL;
@@ -66,21 +66,27 @@ void *mote_alloc(size_t size)
 	return b ? b->bytes : NULL;
 }
 
+void *mote_alloc(size_t size)
+{
+	return heap_alloc("mote_alloc", size);
+}
+
 void *mote_zalloc(size_t size)
 {
-	void *p = mote_alloc(size);
+	void *p = heap_alloc("mote_zalloc", size);
 
 	return p ? memset(p, 0, size) : NULL;
 }
 
 void mote_free(void *mem)
 {
-	struct heap_block *b = container_of(mem, struct heap_block, bytes);
+	struct heap_block *b;
 	struct scheduler *s;
 	struct process *p;
 
 	if (!mem)
 		return;
+	b = container_of(mem, struct heap_block, bytes);
 	s = runtime_enter("mote_free");
 	p = process_self(s);
 	if (b->prev)
@@ -96,17 +102,19 @@ void mote_free(void *mem)
 
 void *mote_realloc(void *mem, size_t size)
 {
-	struct heap_block *b = container_of(mem, struct heap_block, bytes);
+	struct heap_block *b;
 	void *new;
 
 	if (!mem)
-		return mote_alloc(size);
+		return heap_alloc("mote_realloc", size);
+	b = container_of(mem, struct heap_block, bytes);
 	if (b->class != SLAB_NONE && size <= slab_sizes[b->class] - sizeof(*b)) {
-		count_memory(process_self(scheduler_self()), (int64_t)size - (int64_t)b->size);
+		count_memory(process_self(runtime_enter("mote_realloc")), (int64_t)size - (int64_t)b->size);
 		b->size = size;
+		runtime_leave();
 		return mem;
 	}
-	new = mote_alloc(size);
+	new = heap_alloc("mote_realloc", size);
 	if (!new)
 		return NULL;
 	memcpy(new, mem, b->size < size ? b->size : size);

@@ -8,27 +8,6 @@
  */
 #include "core/process.h"
 
-void held_add(struct process *p, struct signal *sig)
-{
-	sig->held = true;
-	sig->next = p->held;
-	sig->prev = NULL;
-	if (p->held)
-		p->held->prev = sig;
-	p->held = sig;
-}
-
-void held_remove(struct process *p, struct signal *sig)
-{
-	sig->held = false;
-	if (sig->prev)
-		sig->prev->next = sig->next;
-	else
-		p->held = sig->next;
-	if (sig->next)
-		sig->next->prev = sig->prev;
-}
-
 void request_refuse(struct scheduler *s, const struct signal *request, mote_pid from,
 		    const struct mote_reason *reason)
 {
@@ -44,16 +23,28 @@ void request_refuse(struct scheduler *s, const struct signal *request, mote_pid 
 	signal_send(s, down, request->msg.from.slot, true);
 }
 
+/*
+ * The asker is told of the watcher, so that it can end it: when the answer comes from somebody else, or right away when
+ * it has given up already.
+ */
 void request_outlived(struct scheduler *s, struct process *p, struct signal *sig)
 {
 	struct signal *watch = signal_new(s, SIGNAL_MONITOR, sizeof(struct mote_down_info));
+	struct signal *tell = watch ? signal_new(s, SIGNAL_WATCHING, 0) : NULL;
 
-	if (!watch)
+	if (!tell) {
+		if (watch)
+			signal_free(s, watch);
 		return;
-	watch->ref = sig->ref;
-	watch->ref_slot = sig->ref_slot;
+	}
+	watch->ref = tell->ref = sig->ref;
+	watch->ref_slot = tell->ref_slot = sig->ref_slot;
 	watch->msg.from = sig->msg.from;
 	watcher_add(p, watch);
+	tell->to = sig->msg.from.serial;
+	tell->msg.from = process_pid(p);
+	tell->msg.data = watch;
+	signal_send(s, tell, sig->msg.from.slot, true);
 }
 
 void held_end(struct scheduler *s, struct process *p, const struct mote_reason *reason)

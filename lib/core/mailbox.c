@@ -10,19 +10,6 @@
 
 #include <errno.h>
 
-void mailbox_append(struct process *p, struct signal *sig)
-{
-	sig->next = NULL;
-	sig->prev = p->last;
-	if (p->last)
-		p->last->next = sig;
-	else
-		p->first = sig;
-	p->last = sig;
-	atomic_store_explicit(&p->nr_messages, atomic_load_explicit(&p->nr_messages, memory_order_relaxed) + 1,
-			      memory_order_relaxed);
-}
-
 void mailbox_remove(struct process *p, struct signal *sig)
 {
 	if (unlikely(sig->kind == SIGNAL_REPLY || sig->kind == SIGNAL_DOWN))
@@ -46,10 +33,21 @@ static struct mote_msg *mailbox_receive(struct process *p, struct signal *sig)
 	return &sig->msg;
 }
 
-struct signal *mailbox_receive_first(struct process *p)
+struct signal *mailbox_receive_first(struct scheduler *s, struct process *p)
 {
-	struct signal *sig = p->first;
+	struct signal *sig = mailbox_take_plain(p);
 
+	if (!sig)
+		sig = signal_take_lone(s, p);
+	if (likely(sig)) {
+		/* First: if p has to end now, whoever asked is told. */
+		held_add(p, sig);
+		if (signals_pending(p))
+			signals_act(s, p);
+		return sig;
+	}
+	signals_act(s, p);
+	sig = p->first;
 	if (sig)
 		mailbox_receive(p, sig);
 	return sig;
@@ -132,22 +130,32 @@ static struct mote_msg *receive(const char *name, const struct pattern *pattern,
 	struct process *p = process_self(s);
 	struct sleeper sl = { .task = NULL };
 	struct mote_msg *m = NULL;
-	struct signal *sig = p->first, *last;
+	struct signal *sig, *last = NULL;	/* last: the last one looked at */
+	bool late = false;
 	int err;
 
 	for (;;) {
-		sig = mailbox_find(sig, pattern);
+		/* Also what a sender has put there while this process was parked. */
+		sig = mailbox_find(last ? last->next : p->first, pattern);
 		if (sig)
 			break;
+		if (late) {
+			process_fail(p, -ETIMEDOUT);
+			break;
+		}
 		last = p->last;
 		signals_take(s, p);
 		if (unlikely(p->fatal && !p->task.dying)) {
 			sleeper_disarm(&sl);
 			task_die(&p->task);
 		}
-		sig = last ? last->next : p->first;
-		if (sig)
+		if (p->last != last) {
+			/* A stream of other messages must not carry the wait past its deadline, nor keep the CPU. */
+			late = deadline.ns != INT64_MAX && clock_now() >= deadline.ns;
+			task_spend(s);
+			s = scheduler_self();
 			continue;
+		}
 		err = wait_step(s, p, &sl, deadline.ns, MOTE_WAIT_MESSAGE);
 		if (err) {
 			process_fail(p, err);
@@ -168,8 +176,28 @@ static struct mote_msg *receive(const char *name, const struct pattern *pattern,
 struct mote_msg *mote_receive(mote_deadline deadline)
 {
 	static const struct pattern any = { .kind = PATTERN_ANY };
+	struct scheduler *s = runtime_enter("mote_receive");
+	struct process *p = process_self(s);
+	struct signal *sig = mailbox_take_plain(p);
 
-	return receive("mote_receive", &any, deadline);
+	if (!sig && !p->first)
+		sig = signal_take_lone(s, p);
+	if (!sig && !p->first && deadline.ns == INT64_MAX && likely(!p->task.dying)) {
+		/* Most often: nothing is there, and the next thing that comes is what is wanted. */
+		task_park(s, MOTE_WAIT_MESSAGE);
+		s = scheduler_self();
+		sig = mailbox_take_plain(p);
+		if (!sig)
+			sig = signal_take_lone(s, p);
+	}
+	if (unlikely(!sig))
+		return receive("mote_receive", &any, deadline);
+	held_add(p, sig);
+	if (signals_pending(p))
+		signals_act(s, p);
+	task_spend(s);
+	runtime_leave();
+	return &sig->msg;
 }
 
 struct mote_msg *mote_receive_type(uint32_t type, mote_deadline deadline)

@@ -34,7 +34,7 @@ static inline void sent(struct scheduler *s)
 	runtime_leave();
 }
 
-static int check(struct scheduler *s, uint32_t type, const void *data, size_t size)
+static inline int check(struct scheduler *s, uint32_t type, const void *data, size_t size)
 {
 	/* A foreign thread without a runtime has nobody to send to. */
 	if (unlikely(!s && !process_table))
@@ -44,7 +44,23 @@ static int check(struct scheduler *s, uint32_t type, const void *data, size_t si
 	return unlikely(size > UINT32_MAX - sizeof(struct signal)) ? -EMSGSIZE : 0;
 }
 
-static int send_to(struct scheduler *s, mote_pid to, uint32_t type, const void *data, size_t size)
+/* Most messages are small, and a call costs as much as copying them. */
+static inline void payload_copy(struct signal *sig, const void *data, size_t size)
+{
+	const char *from = data;
+	char *to = sig->payload;
+
+	if (unlikely(size > 64)) {
+		memcpy(to, data, size);
+		return;
+	}
+	for (; size >= 16; size -= 16, from += 16, to += 16)
+		memcpy(to, from, 16);
+	if (size)
+		memcpy(to, from, size);
+}
+
+static inline int send_to(struct scheduler *s, mote_pid to, uint32_t type, const void *data, size_t size)
 {
 	int err = check(s, type, data, size);
 	struct signal *sig;
@@ -59,8 +75,7 @@ static int send_to(struct scheduler *s, mote_pid to, uint32_t type, const void *
 	sig->to = to.serial;
 	sig->msg.from = caller_pid(s);
 	sig->msg.type = type;
-	if (size)
-		memcpy(sig->payload, data, size);
+	payload_copy(sig, data, size);
 	signal_send(s, sig, to.slot, false);
 	return 0;
 }
@@ -85,17 +100,17 @@ int mote_send_name(const char *name, uint32_t type, const void *data, size_t siz
 }
 
 /* To the owner of a reference. serial 0: whoever has it; a reference is never reused, so that is safe. */
-static int send_ref(struct scheduler *s, struct signal *sig, mote_ref ref, uint64_t serial, bool late)
+static int send_ref(struct scheduler *s, struct signal *sig, mote_ref ref, uint64_t serial)
 {
-	if (!ref.id || ref.owner >= atomic_load_explicit(&process_table_used, memory_order_relaxed)) {
+	if (!ref.id || ref.owner >= atomic_load_explicit(&process_table_used, memory_order_relaxed) ||
+	    !process_serial(&process_table[ref.owner])) {
 		signal_free(s, sig);
-		return ref.id ? 0 : -EINVAL;
+		return 0;
 	}
 	sig->kind = SIGNAL_REPLY;
 	sig->to = serial;
 	sig->ref = ref.id;
 	sig->ref_slot = ref.slot;
-	sig->late = late;
 	sig->msg.from = caller_pid(s);
 	signal_send(s, sig, ref.owner, false);
 	return 0;
@@ -114,8 +129,7 @@ static struct signal *copy_new(struct scheduler *s, uint32_t type, const void *d
 		return NULL;
 	}
 	sig->msg.type = type;
-	if (size)
-		memcpy(sig->payload, data, size);
+	payload_copy(sig, data, size);
 	return sig;
 }
 
@@ -127,7 +141,7 @@ int mote_send_alias(mote_ref alias, uint32_t type, const void *data, size_t size
 
 	sig = copy_new(s, type, data, size, &err);
 	if (sig)
-		err = send_ref(s, sig, alias, 0, false);
+		err = send_ref(s, sig, alias, 0);
 	sent(s);
 	return err;
 }
@@ -155,7 +169,7 @@ struct mote_msg *mote_msg_new(uint32_t type, size_t size)
 	return sig ? &sig->msg : NULL;
 }
 
-static void release(struct scheduler *s, struct signal *sig)
+static inline void release(struct scheduler *s, struct signal *sig)
 {
 	struct process *self;
 
@@ -164,6 +178,8 @@ static void release(struct scheduler *s, struct signal *sig)
 	if (unlikely(!s))
 		mote_fatal("a foreign thread has a message that belongs to a process");
 	self = process_self(s);
+	if (unlikely(!sig->prev && self->held != sig))
+		mote_fatal("a process has a message that belongs to another");
 	held_remove(self, sig);
 	if (unlikely(sig->kind == SIGNAL_REQUEST && sig->ref))
 		request_outlived(s, self, sig);
@@ -263,19 +279,16 @@ struct mote_from mote_msg_from(const struct mote_msg *m)
 	return (struct mote_from){ m->from, { sig->ref, sig->ref_slot, m->from.slot } };
 }
 
-/* The held request of that reference is answered by its holder: no watcher will be needed. */
-static bool request_answered(struct scheduler *s, mote_ref ref)
+/* If the answer comes from who holds the request, no watcher will be needed. */
+static void request_answered(struct scheduler *s, mote_ref ref)
 {
 	struct signal *sig = s ? process_self(s)->held : NULL;
 
-	/* A callee answers what it received last, or else leaves it to the asker to end the watch. */
+	/* Most callees answer what they received last; the others pay for a watcher. */
 	for (int i = 0; sig && i < 8; i++, sig = sig->next) {
-		if (sig->kind == SIGNAL_REQUEST && sig->ref == ref.id) {
+		if (sig->kind == SIGNAL_REQUEST && sig->ref == ref.id)
 			sig->ref = 0;
-			return true;
-		}
 	}
-	return false;
 }
 
 int mote_reply(struct mote_from from, uint32_t type, const void *data, size_t size)
@@ -285,8 +298,10 @@ int mote_reply(struct mote_from from, uint32_t type, const void *data, size_t si
 	int err;
 
 	sig = copy_new(s, type, data, size, &err);
-	if (sig)
-		err = send_ref(s, sig, from.ref, from.pid.serial, !request_answered(s, from.ref));
+	if (sig) {
+		request_answered(s, from.ref);
+		err = send_ref(s, sig, from.ref, from.pid.serial);
+	}
 	sent(s);
 	return err;
 }
@@ -294,13 +309,13 @@ int mote_reply(struct mote_from from, uint32_t type, const void *data, size_t si
 int mote_reply_msg(struct mote_from from, struct mote_msg *m)
 {
 	struct scheduler *s = runtime_try_enter();
-	bool late = !request_answered(s, from.ref);
 	struct signal *sig;
 	int err;
 
+	request_answered(s, from.ref);
 	sig = take_over(s, m, &err);
 	if (sig)
-		err = send_ref(s, sig, from.ref, from.pid.serial, late);
+		err = send_ref(s, sig, from.ref, from.pid.serial);
 	sent(s);
 	return err;
 }

@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define SPAWN_ROOT	(1u << 31)	/* beside enum mote_spawn_flags: of mote_run() */
 #define CLEANUP_NS INT64_C(5000000000)
 
 static _Atomic uint64_t process_ended[257] __attribute__((aligned(CACHE_LINE)));
@@ -54,6 +55,14 @@ int64_t process_count(void)
 uint64_t process_count_spawned(void)
 {
 	return sum(process_made);
+}
+
+void processes_forget(void)
+{
+	for (int i = 0; i < 257; i++) {
+		atomic_store(&process_made[i], 0);
+		atomic_store(&process_ended[i], 0);
+	}
 }
 
 struct extra *process_extra(struct process *p)
@@ -104,6 +113,7 @@ static void process_init(struct scheduler *s, struct process *p, const struct mo
 		p->fn = opts->fn;
 	p->arg = opts->arg;
 	p->trap_exit = opts->flags & MOTE_TRAP_EXIT;
+	p->root = opts->flags & SPAWN_ROOT;
 	p->spawned_at = caller;
 	if (parent) {
 		p->parent_serial = process_serial(parent);
@@ -124,12 +134,10 @@ static void spawn_undo(struct scheduler *s, struct process *p)
 		free(p->links);
 		p->links = NULL;
 		while (p->watchers) {
-			struct signal *sig = p->watchers, end = { .ref = sig->ref };
-			mote_ref ref = { sig->ref, sig->ref_slot, 0 };
-			struct ref_slot *slot = ref_find(process_self(s), ref.id, ref.slot);
+			mote_ref ref = { p->watchers->ref, p->watchers->ref_slot, 0 };
 
-			watcher_remove(p, &end);
-			slot->target = MOTE_NOBODY;
+			watcher_remove(s, p, p->watchers);
+			ref_find(process_self(s), ref.id, ref.slot)->watch = NULL;
 			ref_drop(s, process_self(s), ref, true);
 		}
 	}
@@ -183,7 +191,7 @@ static int spawn_relate(struct scheduler *s, struct process *p, const struct mot
 
 mote_pid process_spawn(struct scheduler *s, const struct mote_spawn_opts *opts, const void *caller)
 {
-	struct process *p = process_slot_new(s);
+	struct process *p = process_table_full() ? NULL : process_slot_new(s);
 	mote_pid pid;
 	int err;
 
@@ -202,11 +210,18 @@ mote_pid process_spawn(struct scheduler *s, const struct mote_spawn_opts *opts, 
 	}
 	pid = process_pid(p);
 	count(process_made, s);
-	task_ready(s, &p->task, false);
+	task_spawned(s, &p->task);
 	return pid;
 }
 
-static int spawn_check(struct scheduler *s, const struct mote_spawn_opts *opts)
+mote_pid process_spawn_root(mote_fn fn, void *arg, const void *caller)
+{
+	struct mote_spawn_opts opts = { .fn = fn, .arg = arg, .label = "main", .flags = SPAWN_ROOT };
+
+	return process_spawn(NULL, &opts, caller);
+}
+
+static int spawn_check(const struct mote_spawn_opts *opts)
 {
 	unsigned int known = MOTE_LINK | MOTE_MONITOR | MOTE_PINNED | MOTE_TRAP_EXIT;
 
@@ -217,19 +232,22 @@ static int spawn_check(struct scheduler *s, const struct mote_spawn_opts *opts)
 		return -EINVAL;
 	if (opts->server && opts->server->size != sizeof(struct mote_server_ops))
 		return -EINVAL;
-	if ((opts->flags & (MOTE_LINK | MOTE_MONITOR) && !s) || (opts->flags & MOTE_MONITOR && !opts->ref))
+	if (opts->flags & MOTE_MONITOR && !opts->ref)
 		return -EINVAL;
 	if (opts->name && !name_valid(opts->name))
 		return -EINVAL;
 	return 0;
 }
 
-static mote_pid spawn_checked(const struct mote_spawn_opts *opts, const void *caller)
+static mote_pid spawn_checked(const char *name, const struct mote_spawn_opts *opts, const void *caller)
 {
 	struct scheduler *s = runtime_try_enter();
-	int err = spawn_check(s, opts);
 	mote_pid pid = MOTE_NOBODY;
+	int err;
 
+	if (unlikely(!s && opts->flags & (MOTE_LINK | MOTE_MONITOR)))
+		runtime_misuse(name);
+	err = spawn_check(opts);
 	if (likely(!err))
 		pid = process_spawn(s, opts, caller);
 	else
@@ -247,19 +265,19 @@ static mote_pid spawn_checked(const struct mote_spawn_opts *opts, const void *ca
 
 mote_pid mote_spawn(mote_fn fn, void *arg)
 {
-	return spawn_checked(&(struct mote_spawn_opts){ .fn = fn, .arg = arg }, __builtin_return_address(0));
+	return spawn_checked("mote_spawn", &(struct mote_spawn_opts){ .fn = fn, .arg = arg }, __builtin_return_address(0));
 }
 
 mote_pid mote_spawn_link(mote_fn fn, void *arg)
 {
-	return spawn_checked(&(struct mote_spawn_opts){ .fn = fn, .arg = arg, .flags = MOTE_LINK },
-			     __builtin_return_address(0));
+	return spawn_checked("mote_spawn_link", &(struct mote_spawn_opts){
+			.fn = fn, .arg = arg, .flags = MOTE_LINK }, __builtin_return_address(0));
 }
 
 mote_pid mote_spawn_monitor(mote_fn fn, void *arg, mote_ref *ref)
 {
-	return spawn_checked(&(struct mote_spawn_opts){ .fn = fn, .arg = arg, .flags = MOTE_MONITOR, .ref = ref },
-			     __builtin_return_address(0));
+	return spawn_checked("mote_spawn_monitor", &(struct mote_spawn_opts){
+			.fn = fn, .arg = arg, .flags = MOTE_MONITOR, .ref = ref }, __builtin_return_address(0));
 }
 
 mote_pid mote_spawn_opts(const struct mote_spawn_opts *opts)
@@ -271,7 +289,7 @@ mote_pid mote_spawn_opts(const struct mote_spawn_opts *opts)
 		caller_fail(scheduler_self(), err);
 		return MOTE_NOBODY;
 	}
-	return spawn_checked(&known, __builtin_return_address(0));
+	return spawn_checked("mote_spawn_opts", &known, __builtin_return_address(0));
 }
 
 mote_pid mote_self(void)
@@ -384,8 +402,8 @@ static void process_bury(struct scheduler *s, struct process *p, const struct mo
 
 	heap_release(s, p);
 	if (p->task.flags & TASK_STACKLESS && p->begun && p->state)
-		slab_class(p->ops->state_size) != SLAB_NONE ?
-			slab_free(&s->slabs, p->state, slab_class(p->ops->state_size)) : free(p->state);
+		slab_class_small(p->ops->state_size) != SLAB_NONE ?
+			slab_free(&s->slabs, p->state, slab_class_small(p->ops->state_size)) : free(p->state);
 	if (atomic_load(&p->named))
 		names_end(p);
 	/* acq_rel: what was pushed is seen; who finds the inbox DEAD sees the process's names gone */
@@ -398,17 +416,19 @@ static void process_bury(struct scheduler *s, struct process *p, const struct mo
 	mailbox_end(s, p, reason);
 	held_end(s, p, reason);
 	refs_end(s, p);
+	count(process_ended, s);
 	links_tell(s, p, reason);
 	watchers_tell(s, p, reason);
 	log_abnormal(p, reason);
+	if (unlikely(p->root))
+		runtime_root_ended(reason);
 	if (p->fatal)
 		signal_free(s, p->fatal);
-	count(process_ended, s);
 }
 
 static void server_last_words(struct process *p, const struct mote_reason *reason)
 {
-	if (!(p->task.flags & TASK_STACKLESS) || !p->ops->terminate || !p->state || reason->kind == MOTE_KILLED)
+	if (!(p->task.flags & TASK_STACKLESS) || !p->ops->terminate || !p->ready || reason->kind == MOTE_KILLED)
 		return;
 	runtime_leave();
 	p->ops->terminate(p->state, reason);
@@ -547,7 +567,7 @@ const struct task_hooks process_hooks = {
 static void server_begin(struct process *p)
 {
 	size_t size = p->ops->state_size;
-	uint8_t class = slab_class(size);
+	uint8_t class = slab_class_small(size);
 	void *arg = p->arg, *state = NULL;
 	struct mote_reason reason;
 	int err = 0;
@@ -572,6 +592,7 @@ static void server_begin(struct process *p)
 		reason = mote_reason_error(-err, "init failed");
 		process_exit(p, &reason);
 	}
+	p->ready = true;
 }
 
 static void server_handle(struct process *p, struct signal *sig)
@@ -598,12 +619,12 @@ static void server_main(struct process *p)
 	for (;;) {
 		struct scheduler *s = scheduler_self();
 
-		signals_act(s, p);
 		if (unlikely(!p->begun)) {
+			signals_act(s, p);
 			server_begin(p);
 			continue;
 		}
-		sig = mailbox_receive_first(p);
+		sig = mailbox_receive_first(s, p);
 		if (!sig)
 			task_rest(s);
 		server_handle(p, sig);

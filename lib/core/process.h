@@ -11,13 +11,13 @@
 #ifndef CORE_PROCESS_H
 #define CORE_PROCESS_H
 
+#include "core/signal.h"
 #include "sched/scheduler.h"
 
 #include <mote/message.h>
 #include <mote/process.h>
 #include <mote/timer.h>
 
-struct signal;
 struct extra;
 struct ref_table;
 struct link_table;
@@ -41,10 +41,12 @@ struct process {
 	_Atomic uint32_t nr_monitors;		/* likewise */
 	int16_t err;				/* mote_errno() */
 	bool trap_exit;
-	bool begun;				/* fn or init was entered */
+	bool begun : 1;				/* fn or init was entered */
+	bool ready : 1;				/* a server whose init has succeeded */
+	bool root : 1;				/* mote_run() waits for it */
+	bool lent : 1;				/* a server's callback was lent a message and has not kept it */
 	_Atomic bool exiting;			/* no more names for it */
 	_Atomic bool named;			/* has or had a name; set by whoever registers it */
-	bool lent;				/* a server's callback was lent a message and has not kept it */
 
 	struct link_table *links __attribute__((aligned(CACHE_LINE)));
 	struct signal *watchers;		/* MONITOR signals of those who monitor it; circular, oldest first */
@@ -71,43 +73,6 @@ struct extra {
 	bool os_signals;			/* asks for POSIX signals */
 };
 
-enum signal_kind {
-	SIGNAL_MESSAGE,
-	SIGNAL_REQUEST,		/* a message that wants an answer to (msg.from, ref); ref 0: was answered */
-	SIGNAL_REPLY,		/* a message to the alias (ref) */
-	SIGNAL_DOWN,		/* to the owner of the monitor (ref) */
-	SIGNAL_EXIT,		/* mote_exit_pid */
-	SIGNAL_EXIT_LINK,
-	SIGNAL_LINK,
-	SIGNAL_UNLINK,		/* ref: id of this unlink */
-	SIGNAL_UNLINK_ACK,
-	SIGNAL_MONITOR,
-	SIGNAL_DEMONITOR,	/* msg.data: the MONITOR signal that the target keeps; NULL: it goes by ref */
-	SIGNAL_FD,		/* a descriptor changes hands: msg.type */
-};
-
-/*
- * One block: header and payload, so that a small message is two cache lines. `to` is for the way; in the mailbox and
- * in lists of watchers its place holds prev.
- */
-struct signal {
-	struct signal *next;
-	union {
-		uint64_t to;		/* serial of the receiver; 0: whoever owns ref */
-		struct signal *prev;
-	};
-	uint64_t ref;
-	uint32_t ref_slot;
-	uint8_t kind;
-	uint8_t class;			/* of the slab, or SLAB_NONE */
-	bool held;			/* in its receiver's list of held messages */
-	bool late;			/* REPLY: not by one who held the request; a watcher may be left */
-	struct mote_msg msg;
-	char payload[] __attribute__((aligned(16)));
-};
-
-_Static_assert(sizeof(struct signal) == 64, "one cache line");
-
 static inline struct process *process_of(struct task *t)
 {
 	return container_of(t, struct process, task);
@@ -133,6 +98,7 @@ extern struct process *process_table __attribute__((visibility("hidden")));
 extern _Atomic uint32_t process_table_used __attribute__((visibility("hidden")));
 
 int process_table_start(uint32_t max);
+bool process_table_full(void);
 void process_table_stop(void);
 void process_table_forget(void);
 struct process *process_slot_new(struct scheduler *s);		/* NULL: full */
@@ -159,10 +125,12 @@ static inline bool process_dead(const struct process *p)
 extern const struct task_hooks process_hooks __attribute__((visibility("hidden")));
 
 mote_pid process_spawn(struct scheduler *s, const struct mote_spawn_opts *opts, const void *caller);
+mote_pid process_spawn_root(mote_fn fn, void *arg, const void *caller);
 _Noreturn void process_exit(struct process *p, const struct mote_reason *reason);
 struct extra *process_extra(struct process *p);			/* made if need be; NULL: no memory */
 int64_t process_count(void);					/* alive; never too few */
-uint64_t process_count_spawned(void);
+uint64_t process_count_spawned(void);			/* since the start */
+void processes_forget(void);
 
 static inline void process_fail(struct process *p, int err)
 {
@@ -181,14 +149,65 @@ static inline void caller_fail(struct scheduler *s, int err)
 }
 
 /* signal.c */
-struct signal *signal_new(struct scheduler *s, enum signal_kind kind, size_t size);	/* msg.data is set */
-void signal_free(struct scheduler *s, struct signal *sig);
 
 /* Takes sig. to_slot: where; sig->to: whom. urgent: it has to act at the receiver's next runtime call. */
 void signal_send(struct scheduler *s, struct signal *sig, uint32_t to_slot, bool urgent);
 
 /* Takes sig, which was for a process that is gone: answers it as the dead do. */
 void signal_undeliverable(struct scheduler *s, struct signal *sig, uint32_t slot);
+
+static inline void mailbox_append(struct process *p, struct signal *sig)
+{
+	sig->next = NULL;
+	sig->prev = p->last;
+	if (p->last)
+		p->last->next = sig;
+	else
+		p->first = sig;
+	p->last = sig;
+	atomic_store_explicit(&p->nr_messages, atomic_load_explicit(&p->nr_messages, memory_order_relaxed) + 1,
+			      memory_order_relaxed);
+}
+
+/* The first message, if it is a plain one: the case that has to be quick. NULL: look closer. */
+static inline struct signal *mailbox_take_plain(struct process *p)
+{
+	struct signal *sig = p->first;
+
+	if (!sig || unlikely(sig->kind > SIGNAL_REQUEST))
+		return NULL;
+	p->first = sig->next;
+	if (sig->next)
+		sig->next->prev = NULL;
+	else
+		p->last = NULL;
+	atomic_store_explicit(&p->nr_messages, atomic_load_explicit(&p->nr_messages, memory_order_relaxed) - 1,
+			      memory_order_relaxed);
+	return sig;
+}
+
+/* Takes in one signal that was in p's inbox. */
+void signal_take(struct scheduler *s, struct process *p, struct signal *sig);
+
+/*
+ * The usual case of a receive, made short: the mailbox is empty, and one message is all that has arrived. NULL:
+ * anything else, to be looked at by signals_take().
+ */
+static inline struct signal *signal_take_lone(struct scheduler *s, struct process *p)
+{
+	uint64_t inbox = atomic_load_explicit(&p->task.inbox, memory_order_relaxed);
+	struct signal *sig = (struct signal *)(uintptr_t)(inbox & TASK_POINTER);
+
+	/* acquire: pairs with the release in signal_send() */
+	if (p->first || inbox >> 48 != 1 ||
+	    !atomic_compare_exchange_strong_explicit(&p->task.inbox, &inbox, 0, memory_order_acquire,
+						     memory_order_relaxed))
+		return NULL;
+	if (likely(sig->to == process_serial(p) && sig->kind <= SIGNAL_REQUEST))
+		return sig;
+	signal_take(s, p, sig);
+	return NULL;
+}
 
 /* Takes all that has arrived; messages go to the mailbox, the rest acts. p->fatal is set when p has to end. */
 void signals_take(struct scheduler *s, struct process *p);
@@ -207,18 +226,36 @@ static inline bool signals_pending(struct process *p)
 void signals_act(struct scheduler *s, struct process *p);
 
 /* mailbox.c */
-void mailbox_append(struct process *p, struct signal *sig);
 void mailbox_remove(struct process *p, struct signal *sig);
 void mailbox_end(struct scheduler *s, struct process *p, const struct mote_reason *reason);
-struct signal *mailbox_receive_first(struct process *p);	/* removed and held; NULL: none */
+struct signal *mailbox_receive_first(struct scheduler *s, struct process *p);	/* held; NULL: none */
 struct mote_msg *mailbox_receive_ref(struct scheduler *s, struct process *p, mote_ref ref, int64_t deadline);
 
 /* message.c: m leaves its holder's hands, and is the caller's to free with signal_free(). */
 struct signal *message_take_over(struct scheduler *s, struct mote_msg *m);
 
 /* held.c: messages in the hands of a process's code, freed at its exit at the latest */
-void held_add(struct process *p, struct signal *sig);
-void held_remove(struct process *p, struct signal *sig);
+static inline void held_add(struct process *p, struct signal *sig)
+{
+	sig->held = true;
+	sig->next = p->held;
+	sig->prev = NULL;
+	if (p->held)
+		p->held->prev = sig;
+	p->held = sig;
+}
+
+static inline void held_remove(struct process *p, struct signal *sig)
+{
+	sig->held = false;
+	if (sig->prev)
+		sig->prev->next = sig->next;
+	else
+		p->held = sig->next;
+	if (sig->next)
+		sig->next->prev = sig->prev;
+}
+
 void held_end(struct scheduler *s, struct process *p, const struct mote_reason *reason);
 
 /* Before an unanswered request leaves its receiver's hands: a watcher takes its place, so that the asker still
@@ -261,7 +298,9 @@ int ref_drop(struct scheduler *s, struct process *p, mote_ref ref, bool flush);	
 void refs_end(struct scheduler *s, struct process *p);
 void watchers_tell(struct scheduler *s, struct process *p, const struct mote_reason *reason);
 void watcher_add(struct process *p, struct signal *sig);
-void watcher_remove(struct process *p, struct signal *sig);
+void watcher_remove(struct scheduler *s, struct process *p, struct signal *sig);
+void demonitor_send(struct scheduler *s, mote_pid target, struct signal *watch);
+void ref_watched(struct scheduler *s, struct process *p, struct signal *sig);
 
 /* link.c */
 int link_add(struct process *p, mote_pid peer);			/* 1: it was there and active */
@@ -308,8 +347,12 @@ static inline void sleeper_disarm(struct sleeper *sl)
 /* Refuses option structs of unknown shape: 0, -EINVAL (no size), -E2BIG (unknown bytes that are not zero). */
 int opts_copy(void *to, size_t known, const void *from);
 
+/* Fills a struct of the caller's, of a size that he knows; what we do not know is zero. */
+void opts_give(void *to, size_t size, const void *from, size_t known);
+
 /* runtime.c */
 void runtime_log(int level, const char *format, ...) __attribute__((format(printf, 2, 3)));
 bool runtime_logs(void);
+void runtime_root_ended(const struct mote_reason *reason);
 
 #endif

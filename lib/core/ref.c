@@ -10,6 +10,8 @@
  */
 #include "core/process.h"
 
+#include <mote/name.h>
+
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -69,20 +71,31 @@ void ref_release(struct process *p, struct ref_slot *slot)
 	p->refs->free = (uint32_t)(slot - p->refs->slots) + 1;
 }
 
-static void demonitor_send(struct scheduler *s, struct process *p, struct ref_slot *slot, uint64_t id)
+void demonitor_send(struct scheduler *s, mote_pid target, struct signal *watch)
 {
 	struct signal *sig;
 
-	if (!process_lookup(slot->target))
+	/* A request that is still in its receiver's hands has no watcher: it needs none. */
+	if (!watch || !process_lookup(target))
 		return;
 	sig = signal_new(s, SIGNAL_DEMONITOR, 0);
 	if (!sig)
 		return;		/* the target keeps a watcher that nobody waits for, until it ends */
-	sig->to = slot->target.serial;
-	sig->ref = id;
-	sig->msg.from = process_pid(p);
-	sig->msg.data = slot->watch;
-	signal_send(s, sig, slot->target.slot, false);
+	sig->to = target.serial;
+	sig->msg.data = watch;
+	signal_send(s, sig, target.slot, false);
+}
+
+void ref_watched(struct scheduler *s, struct process *p, struct signal *sig)
+{
+	struct ref_slot *slot = ref_find(p, sig->ref, sig->ref_slot);
+
+	if (slot && (slot->flags & REF_MONITOR)) {
+		slot->watch = sig->msg.data;
+		slot->target = sig->msg.from;
+	} else {
+		demonitor_send(s, sig->msg.from, sig->msg.data);
+	}
 }
 
 bool ref_accept(struct scheduler *s, struct process *p, struct signal *sig)
@@ -102,10 +115,10 @@ bool ref_accept(struct scheduler *s, struct process *p, struct signal *sig)
 		if (!(slot->flags & REF_ALIAS))
 			return false;
 		if (slot->flags & REF_REPLY) {
-			if ((slot->flags & REF_MONITOR) && sig->late)
-				demonitor_send(s, p, slot, sig->ref);
-			if (slot->flags & REF_MONITOR)
+			if (slot->flags & REF_MONITOR) {
+				demonitor_send(s, slot->target, slot->watch);
 				count_monitors(p, -1);
+			}
 			slot->flags &= ~(uint32_t)ACTIVE;
 		}
 	}
@@ -175,7 +188,7 @@ int ref_drop(struct scheduler *s, struct process *p, mote_ref ref, bool flush)
 		return 0;
 	active = (slot->flags & ACTIVE) != 0;
 	if (slot->flags & REF_MONITOR) {
-		demonitor_send(s, p, slot, ref.id);
+		demonitor_send(s, slot->target, slot->watch);
 		count_monitors(p, -1);
 	}
 	slot->flags &= ~(uint32_t)ACTIVE;
@@ -193,7 +206,7 @@ void refs_end(struct scheduler *s, struct process *p)
 		struct ref_slot *slot = &p->refs->slots[i];
 
 		if (slot->id && (slot->flags & REF_MONITOR))
-			demonitor_send(s, p, slot, slot->id);
+			demonitor_send(s, slot->target, slot->watch);
 	}
 	free(p->refs);
 	p->refs = NULL;
@@ -233,34 +246,10 @@ static void watcher_unlink(struct process *p, struct signal *sig)
 	count_watchers(p, -1);
 }
 
-/*
- * By address for monitors; by reference for requests, which have a watcher only if they outlived their message. Those
- * are mostly answered in the order they came, so the search ends early.
- */
-void watcher_remove(struct process *p, struct signal *demonitor)
+void watcher_remove(struct scheduler *s, struct process *p, struct signal *sig)
 {
-	struct signal *sig = demonitor->msg.data, *at;
-
-	if (!sig) {
-		at = p->watchers;
-		do {
-			if (!at)
-				break;
-			if (at->ref == demonitor->ref)
-				sig = at;
-			at = at->next;
-		} while (!sig && at != p->watchers);
-	}
-	if (sig) {
-		watcher_unlink(p, sig);
-		signal_free(scheduler_self(), sig);
-		return;
-	}
-	/* The request is still here: nobody waits for its answer any more. */
-	for (at = p->held; at; at = at->next) {
-		if (at->kind == SIGNAL_REQUEST && at->ref == demonitor->ref)
-			at->ref = 0;
-	}
+	watcher_unlink(p, sig);
+	signal_free(s, sig);
 }
 
 void watchers_tell(struct scheduler *s, struct process *p, const struct mote_reason *reason)
@@ -280,17 +269,12 @@ void watchers_tell(struct scheduler *s, struct process *p, const struct mote_rea
 	}
 }
 
-mote_ref mote_monitor(mote_pid pid)
+static mote_ref monitor(struct scheduler *s, mote_pid pid)
 {
-	struct scheduler *s = runtime_enter("mote_monitor");
 	struct process *p = process_self(s);
 	mote_ref ref = { 0 };
 	struct ref_slot *slot;
 
-	if (!mote_pid_valid(pid)) {
-		process_fail(p, -EINVAL);
-		goto out;
-	}
 	slot = ref_new(s, p, REF_MONITOR, &ref);
 	if (!slot || ref_monitor(s, p, slot, ref, pid)) {
 		if (slot) {
@@ -301,10 +285,29 @@ mote_ref mote_monitor(mote_pid pid)
 		ref = (mote_ref){ 0 };
 		process_fail(p, -ENOMEM);
 	}
-out:
 	task_spend(s);
 	runtime_leave();
 	return ref;
+}
+
+mote_ref mote_monitor(mote_pid pid)
+{
+	struct scheduler *s = runtime_enter("mote_monitor");
+
+	if (mote_pid_valid(pid))
+		return monitor(s, pid);
+	process_fail(process_self(s), -EINVAL);
+	runtime_leave();
+	return (mote_ref){ 0 };
+}
+
+mote_ref mote_monitor_name(const char *name)
+{
+	struct scheduler *s = runtime_enter("mote_monitor_name");
+	mote_pid pid = mote_whereis(name);
+	mote_pid nobody = { UINT64_MAX, 0, 0 };		/* no process ever: gives DOWN noproc */
+
+	return monitor(s, mote_pid_valid(pid) ? pid : nobody);
 }
 
 int mote_demonitor(mote_ref ref, int flags)

@@ -65,6 +65,12 @@ int opts_copy(void *to, size_t known, const void *from)
 	return 0;
 }
 
+void opts_give(void *to, size_t size, const void *from, size_t known)
+{
+	memset(to, 0, size);
+	memcpy(to, from, size < known ? size : known);
+}
+
 /* CPUs that the cgroup (v2) lets us use, rounded up; 0: no limit known. */
 static unsigned int cgroup_cpus(void)
 {
@@ -126,14 +132,25 @@ static unsigned int default_schedulers(void)
 	return n > MAX_SCHEDULERS ? MAX_SCHEDULERS : n ? n : 1;
 }
 
+/* What mote_run() waits for. One at a time: there is one runtime. */
+static struct {
+	pthread_mutex_t mutex;
+	pthread_cond_t over;
+	bool ended;
+	uint32_t why;
+} run = { .mutex = PTHREAD_MUTEX_INITIALIZER, .over = PTHREAD_COND_INITIALIZER };
+
 static void forget_in_child(void)
 {
 	/* The parent's memory stays mapped: its processes may be anywhere in it. */
 	if (state == STOPPED)
 		return;
 	pthread_mutex_init(&state_mutex, NULL);
+	pthread_mutex_init(&run.mutex, NULL);
+	pthread_cond_init(&run.over, NULL);
 	state = STOPPED;
 	schedulers_forget();
+	processes_forget();
 	process_table_forget();
 	timers_forget();
 	names_forget();
@@ -277,6 +294,7 @@ int mote_stop(mote_deadline deadline, void (*alive)(mote_pid pid, const char *la
 	timers_stop();
 	names_stop();
 	process_table_stop();
+	processes_forget();
 	schedulers_destroy();
 	io_stop();
 	atomic_store_explicit(&log_fn, NULL, memory_order_release);
@@ -286,53 +304,23 @@ int mote_stop(mote_deadline deadline, void (*alive)(mote_pid pid, const char *la
 	return 0;
 }
 
-struct run {
-	mote_fn fn;
-	void *arg;
-	pthread_mutex_t mutex;
-	pthread_cond_t over;
-	bool ended;
-	uint32_t why;
-};
-
-static void run_child(void *arg)
+void runtime_root_ended(const struct mote_reason *reason)
 {
-	struct run *run = arg;
-
-	run->fn(run->arg);
-}
-
-/* Watches the first process from inside, so that its reason is known however it ends. */
-static void run_watch(void *arg)
-{
-	struct run *run = arg;
-	struct mote_msg *down = NULL;
-	uint32_t why = MOTE_ERROR;
-	mote_ref ref;
-
-	mote_trap_exit(true);
-	if (mote_pid_valid(mote_spawn_opts(&(struct mote_spawn_opts){
-			.size = sizeof(struct mote_spawn_opts), .fn = run_child, .arg = run, .label = "main",
-			.flags = MOTE_MONITOR, .ref = &ref })))
-		down = mote_receive_ref(ref, MOTE_FOREVER);
-	if (down)
-		why = mote_msg_down(down)->reason.kind;
-	mote_msg_free(down);
-	pthread_mutex_lock(&run->mutex);
-	run->why = why;
-	run->ended = true;
-	pthread_cond_signal(&run->over);
-	pthread_mutex_unlock(&run->mutex);
+	pthread_mutex_lock(&run.mutex);
+	run.why = reason->kind;
+	run.ended = true;
+	pthread_cond_signal(&run.over);
+	pthread_mutex_unlock(&run.mutex);
 }
 
 int mote_run(mote_fn fn, void *arg, const struct mote_opts *opts)
 {
-	struct run run = { .fn = fn, .arg = arg, .mutex = PTHREAD_MUTEX_INITIALIZER, .over = PTHREAD_COND_INITIALIZER };
 	int err = mote_start(opts);
 
 	if (err)
 		return err;
-	if (!mote_pid_valid(mote_spawn(run_watch, &run))) {
+	run.ended = false;
+	if (!mote_pid_valid(process_spawn_root(fn, arg, __builtin_return_address(0)))) {
 		err = mote_errno();
 		mote_stop(MOTE_FOREVER, NULL, NULL);
 		return err;
@@ -347,20 +335,21 @@ int mote_run(mote_fn fn, void *arg, const struct mote_opts *opts)
 
 int mote_blocking(int64_t (*fn)(void *arg), void *arg, int64_t *result, mote_deadline deadline)
 {
-	struct scheduler *s = runtime_enter("mote_blocking");
 	int err;
 
-	(void)s;
+	runtime_enter("mote_blocking");
 	err = blocking_run(fn, arg, result, deadline.ns);
+	if (err == -EINTR)
+		task_die(scheduler_self()->current);
 	runtime_leave();
-	return err;
+	return err == -EINPROGRESS ? -ETIMEDOUT : err;
 }
 
 int mote_runtime_info(struct mote_runtime_info *info)
 {
 	struct mote_runtime_info full = { .size = info->size };
 
-	if (info->size < sizeof(info->size) || info->size > sizeof(full))
+	if (info->size < sizeof(info->size))
 		return -EINVAL;
 	if (!process_table)
 		return -ESRCH;
@@ -378,6 +367,6 @@ int mote_runtime_info(struct mote_runtime_info *info)
 		full.parks += atomic_load_explicit(&s->parks, memory_order_relaxed);
 		full.wakes += atomic_load_explicit(&s->wakes, memory_order_relaxed);
 	}
-	memcpy(info, &full, info->size);
+	opts_give(info, full.size, &full, sizeof(full));
 	return 0;
 }

@@ -10,33 +10,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-struct signal *signal_new(struct scheduler *s, enum signal_kind kind, size_t size)
+struct signal *signal_new_large(size_t size)
 {
-	size_t total = sizeof(struct signal) + size;
-	uint8_t class = slab_class(total);
-	struct signal *sig;
-
-	if (likely(class != SLAB_NONE))
-		sig = slab_alloc(s ? &s->slabs : NULL, class);
-	else
-		sig = malloc(total);
-	if (unlikely(!sig))
-		return NULL;
-	sig->ref = 0;
-	sig->kind = kind;
-	sig->class = class;
-	sig->held = false;
-	sig->msg.size = (uint32_t)size;
-	sig->msg.data = sig->payload;
-	return sig;
-}
-
-void signal_free(struct scheduler *s, struct signal *sig)
-{
-	if (likely(sig->class != SLAB_NONE))
-		slab_free(s ? &s->slabs : NULL, sig, sig->class);
-	else
-		free(sig);
+	return malloc(sizeof(struct signal) + size);
 }
 
 static void reason_copy(struct mote_reason *to, char *bytes, const struct mote_reason *from)
@@ -91,11 +67,34 @@ struct signal *signal_down_new(struct scheduler *s, struct signal *reuse, mote_p
 	return sig;
 }
 
+/*
+ * To a parked receiver: who takes PARKED away owns the receiver until it is queued, and may put a message straight into
+ * its mailbox; that saves the receiver an exchange. What others send meanwhile goes to the inbox, behind it.
+ */
+static bool deliver_parked(struct scheduler *s, struct process *p, struct signal *sig)
+{
+	uint64_t parked = TASK_PARKED;
+
+	/* acquire: pairs with the parking; release: for whoever pushes next and reads nothing but the word */
+	if (!atomic_compare_exchange_strong_explicit(&p->task.inbox, &parked, 0, memory_order_acq_rel,
+						     memory_order_relaxed))
+		return false;
+	if (likely(sig->to == process_serial(p)))
+		mailbox_append(p, sig);
+	else
+		signal_undeliverable(s, sig, p->task.slot);
+	task_ready(s, &p->task, true);
+	return true;
+}
+
 void signal_send(struct scheduler *s, struct signal *sig, uint32_t to_slot, bool urgent)
 {
 	struct process *p = &process_table[to_slot];
 	uint64_t old = atomic_load_explicit(&p->task.inbox, memory_order_relaxed), new, count;
 
+	if (old == TASK_PARKED && sig->kind <= SIGNAL_REQUEST && deliver_parked(s, p, sig))
+		return;
+	old = atomic_load_explicit(&p->task.inbox, memory_order_relaxed);
 	do {
 		if (unlikely(old == TASK_DEAD)) {
 			signal_undeliverable(s, sig, to_slot);
@@ -165,6 +164,9 @@ void signal_undeliverable(struct scheduler *s, struct signal *sig, uint32_t slot
 	case SIGNAL_FD:
 		fd_drop((int)sig->msg.type);
 		break;
+	case SIGNAL_WATCHING:
+		demonitor_send(s, sig->msg.from, sig->msg.data);
+		break;
 	default:
 		break;
 	}
@@ -195,7 +197,7 @@ static void exit_take(struct scheduler *s, struct process *p, struct signal *sig
 	}
 }
 
-static void signal_take(struct scheduler *s, struct process *p, struct signal *sig)
+void signal_take(struct scheduler *s, struct process *p, struct signal *sig)
 {
 	if (unlikely(sig->to != process_serial(p) && sig->to)) {
 		signal_undeliverable(s, sig, p->task.slot);
@@ -226,7 +228,11 @@ static void signal_take(struct scheduler *s, struct process *p, struct signal *s
 		watcher_add(p, sig);
 		break;
 	case SIGNAL_DEMONITOR:
-		watcher_remove(p, sig);
+		watcher_remove(s, p, sig->msg.data);
+		signal_free(s, sig);
+		break;
+	case SIGNAL_WATCHING:
+		ref_watched(s, p, sig);
 		signal_free(s, sig);
 		break;
 	case SIGNAL_FD:

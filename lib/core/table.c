@@ -12,12 +12,14 @@
 
 #define FRESH_RUN	64
 #define FREE_MAX	4096		/* free slots that a scheduler keeps */
+#define SMALL_TABLE	(UINT32_C(1) << 20)
 #define HUGE_PAGE	(UINT64_C(2) << 20)
 
 struct process *process_table;
 _Atomic uint32_t process_table_used;
 
 static uint32_t table_max;
+static uint32_t limit;			/* how many may be alive; 0: as many as the table holds */
 static size_t table_size;
 
 struct slots {
@@ -30,9 +32,22 @@ static struct slots own[256];		/* by scheduler; only its worker touches it */
 static struct lock shared_lock;		/* shared */
 static struct slots shared;
 
+bool process_table_full(void)
+{
+	return unlikely(limit) && process_count() >= limit;
+}
+
 int process_table_start(uint32_t max)
 {
 	char *huge;
+
+	/*
+	 * A small limit is counted, and the table has room for what schedulers keep for themselves; a large one is the
+	 * size of the table, which costs a spawn nothing.
+	 */
+	limit = max < SMALL_TABLE ? max : 0;
+	if (limit)
+		max += 257 * (FRESH_RUN + FREE_MAX);
 
 	table_size = (size_t)max * sizeof(struct process);
 	process_table = mmap(NULL, table_size, PROT_READ | PROT_WRITE,

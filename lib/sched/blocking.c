@@ -187,27 +187,29 @@ static void alarm_fire(struct scheduler *s, struct wheel_timer *t)
 	task_wake(s, a->task);
 }
 
-/* Waits for the job. 0; -ETIMEDOUT: the job is not the caller's any more; -EINTR: withdrawn, the task has to end. */
+/*
+ * Waits for the job. 0: done. Otherwise as blocking_run(); the job is the caller's to free unless the result is
+ * -EINPROGRESS.
+ */
 static int job_await(struct task *self, struct job *j, struct alarm *a)
 {
 	bool ending = false;
 
 	for (;;) {
-		/* acquire: the result */
-		if (atomic_load_explicit(&j->state, memory_order_acquire) == JOB_DONE)
-			break;
-		if (!ending && task_signals(self)) {
+		/* First, since it empties the inbox, and a nudge with it: what follows looks at what the nudge was for. */
+		if (task_signals(self) && !ending) {
 			ending = true;
 			if (job_withdraw(j))
 				return -EINTR;
 		}
+		/* acquire: the result */
+		if (atomic_load_explicit(&j->state, memory_order_acquire) == JOB_DONE)
+			break;
 		if (!ending && atomic_load_explicit(&a->fired, memory_order_acquire)) {
-			if (job_withdraw(j)) {
-				free(j);
+			if (job_withdraw(j))
 				return -ETIMEDOUT;
-			}
 			if (!job_abandon(j))
-				return -ETIMEDOUT;
+				return -EINPROGRESS;
 			break;
 		}
 		task_park(scheduler_self(), MOTE_WAIT_BLOCKING);
@@ -240,20 +242,13 @@ int blocking_run(int64_t (*fn)(void *arg), void *arg, int64_t *result, int64_t d
 	if (deadline_ns != INT64_MAX)
 		wheel_arm(&s->wheel, &a.timer, deadline_ns);
 	err = job_queue(j);
-	if (err)
-		free(j);
-	else
+	if (!err)
 		err = job_await(self, j, &a);
 	wheel_disarm(&a.timer);
-	if (err == -EINTR) {
+	if (!err && result)
+		*result = j->result;
+	if (err != -EINPROGRESS)
 		free(j);
-		task_die(self);
-	}
-	if (!err) {
-		if (result)
-			*result = j->result;
-		free(j);
-	}
 	return err;
 }
 

@@ -8,9 +8,9 @@
 #include <stdint.h>
 
 /*
- * Runs fn(arg) on a thread of the pool while the calling task waits. interruptible: an exit signal or the deadline
- * withdraws a job that no thread has begun; one that has begun is always awaited when the task has to end, and is
- * left alone at the deadline. Returns 0, -ETIMEDOUT, -EAGAIN.
+ * Runs fn(arg) on a thread of the pool while the calling task waits. 0, with *result (may be NULL).
+ * -ETIMEDOUT: the deadline came, fn was not begun and never will be. -EINPROGRESS: the deadline came, fn goes on.
+ * -EINTR: the task has to end (task_die()), fn was not begun or is over. -EAGAIN, -ENOMEM, -ECANCELED (task_clamp()).
  */
 int blocking_run(int64_t (*fn)(void *arg), void *arg, int64_t *result, int64_t deadline_ns);
 

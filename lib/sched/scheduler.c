@@ -9,6 +9,7 @@
  */
 #include "sched/switch.h"
 #include "sched/barrier.h"
+#include "sched/deque.h"
 #include "sched/queue.h"
 #include "io/io.h"
 
@@ -26,7 +27,6 @@
 #endif
 
 #define MAX_SCHEDULERS	256
-#define LIFO_STREAK	16		/* wakes in a row that may overtake the queue */
 #define SPIN_MAX_NS	20000
 #define SPIN_MIN_NS	1000
 #define STEAL_MAX	32
@@ -42,6 +42,7 @@ static _Atomic unsigned int nr_parked;
 static _Atomic unsigned int nr_left;	/* workers whose loops have ended */
 static _Atomic bool stopping;
 static _Atomic uint64_t foreign_id = 1;
+static _Atomic(struct task *) posted_anywhere __attribute__((aligned(CACHE_LINE)));
 
 #if !defined(__x86_64__)
 __attribute__((noinline)) struct scheduler *scheduler_self(void)
@@ -91,79 +92,6 @@ uint64_t scheduler_unique_id(struct scheduler *s)
 	return atomic_fetch_add_explicit(&foreign_id, 1, memory_order_relaxed) << 9;
 }
 
-static void bound_push(struct scheduler *s, struct task *t)
-{
-	t->next = NULL;
-	*s->bound_last = t;
-	s->bound_last = &t->next;
-}
-
-static struct task *bound_take(struct scheduler *s)
-{
-	struct task *t = s->bound_first;
-
-	s->bound_first = t->next;
-	if (!s->bound_first)
-		s->bound_last = &s->bound_first;
-	return t;
-}
-
-void scheduler_queue(struct scheduler *s, struct task *t)
-{
-	if (unlikely(t->priority != MOTE_PRIORITY_NORMAL))
-		s->mixed = true;
-	/* The list of bound tasks needs no memory: so it also takes in what a queue could not grow for. */
-	if (unlikely((t->flags & (TASK_PINNED | TASK_BOUND)) || !run_queue_push(s->queues[t->priority], t)))
-		bound_push(s, t);
-	else if (!s->alone)
-		scheduler_wake_one(s);
-}
-
-static struct task *lifo_take(struct scheduler *s)
-{
-	struct task *t = atomic_load_explicit(&s->lifo, memory_order_relaxed);
-
-	if (!t)
-		return NULL;
-	if (s->alone)
-		atomic_store_explicit(&s->lifo, NULL, memory_order_relaxed);
-	else	/* a thief may be faster; acquire: pairs with task_ready() on another thread, never needed here */
-		t = atomic_exchange_explicit(&s->lifo, NULL, memory_order_acq_rel);
-	return t;
-}
-
-static struct task *pick_mixed(struct scheduler *s)
-{
-	struct task *t = run_queue_take(s->queues[MOTE_PRIORITY_HIGH]);
-
-	if (!t && !(++s->low_turn & 7))
-		t = run_queue_take(s->queues[MOTE_PRIORITY_LOW]);
-	return t;
-}
-
-struct task *scheduler_pick(struct scheduler *s)
-{
-	struct task *t;
-
-	if (unlikely(s->mixed) && (t = pick_mixed(s)))
-		return t;
-	t = lifo_take(s);
-	if (t) {
-		if (likely(s->lifo_streak++ < LIFO_STREAK))
-			return t;
-		scheduler_queue(s, t);
-	}
-	s->lifo_streak = 0;
-	if (unlikely(s->bound_first) && (s->bound_turn ^= 1))
-		return bound_take(s);
-	t = run_queue_take(s->queues[MOTE_PRIORITY_NORMAL]);
-	if (t)
-		return t;
-	if (s->bound_first)
-		return bound_take(s);
-	return s->mixed ? run_queue_take(s->queues[MOTE_PRIORITY_LOW]) : NULL;
-}
-
 /* Wakes s if it sleeps; of several callers one does. */
 static bool scheduler_unpark(struct scheduler *s)
 {
@@ -201,21 +129,37 @@ static void post_notify(struct scheduler *to)
 		scheduler_unpark(to);
 }
 
-void scheduler_post_task(struct scheduler *s, struct scheduler *to, struct task *t)
+static void post(_Atomic(struct task *) *box, struct task *t)
 {
-	struct task *first = atomic_load_explicit(&to->posted, memory_order_relaxed);
+	struct task *first = atomic_load_explicit(box, memory_order_relaxed);
 
-	(void)s;
 	do
 		t->next = first;
-	while (!atomic_compare_exchange_weak_explicit(&to->posted, &first, t, memory_order_release,
-						      memory_order_relaxed));
+	while (!atomic_compare_exchange_weak_explicit(box, &first, t, memory_order_release, memory_order_relaxed));
+}
+
+void scheduler_post_task(struct scheduler *to, struct task *t)
+{
+	post(&to->posted, t);
 	post_notify(to);
+}
+
+/* Not to the task's last scheduler: that one may be busy for long, in a process's own code. */
+void scheduler_post_anywhere(struct task *t)
+{
+	post(&posted_anywhere, t);
+	/* As post_notify(). If nobody is parked, somebody will look before he parks. */
+	atomic_thread_fence(memory_order_seq_cst);
+	for (unsigned int i = 0; i < nr_schedulers; i++) {
+		if (atomic_load_explicit(&schedulers[i]->parked, memory_order_relaxed) &&
+		    scheduler_unpark(schedulers[i]))
+			return;
+	}
 }
 
 void scheduler_requeue(struct scheduler *s, struct task *t)
 {
-	scheduler_post_task(s, s, t);
+	scheduler_post_task(s, t);
 }
 
 void scheduler_post_work(struct scheduler *to, struct work *w)
@@ -229,13 +173,13 @@ void scheduler_post_work(struct scheduler *to, struct work *w)
 	post_notify(to);
 }
 
-static void drain_posted(struct scheduler *s)
+static void drain_box(struct scheduler *s, _Atomic(struct task *) *box)
 {
 	struct task *t, *next, *in_order = NULL;
 
-	if (!atomic_load_explicit(&s->posted, memory_order_relaxed))
+	if (!atomic_load_explicit(box, memory_order_relaxed))
 		return;
-	t = atomic_exchange_explicit(&s->posted, NULL, memory_order_acquire);
+	t = atomic_exchange_explicit(box, NULL, memory_order_acquire);
 	for (; t; t = next) {
 		next = t->next;
 		t->next = in_order;
@@ -268,6 +212,7 @@ static void drain_works(struct scheduler *s)
 static bool anything_here(struct scheduler *s)
 {
 	return atomic_load_explicit(&s->posted, memory_order_relaxed) ||
+	       atomic_load_explicit(&posted_anywhere, memory_order_relaxed) ||
 	       atomic_load_explicit(&s->works, memory_order_relaxed) || io_pending(s) ||
 	       s->bound_first || atomic_load_explicit(&s->lifo, memory_order_relaxed);
 }
@@ -279,6 +224,8 @@ static bool anything_to_steal(void)
 			if (run_queue_length(schedulers[i]->queues[p]))
 				return true;
 		}
+		if (deque_length(&schedulers[i]->fresh))
+			return true;
 	}
 	return false;
 }
@@ -310,6 +257,11 @@ static struct task *steal(struct scheduler *s)
 			for (unsigned int k = 1; k < n; k++)
 				scheduler_queue(s, loot[k]);
 			counter_add(&s->steals, n);
+			return loot[0];
+		}
+		loot[0] = deque_steal(&victim->fresh);
+		if (loot[0]) {
+			counter_add(&s->steals, 1);
 			return loot[0];
 		}
 	}
@@ -392,6 +344,7 @@ static void park(struct scheduler *s)
 	else
 		barrier_heavy();
 	found = atomic_load_explicit(&s->posted, memory_order_relaxed) ||
+		atomic_load_explicit(&posted_anywhere, memory_order_relaxed) ||
 		atomic_load_explicit(&s->works, memory_order_relaxed) ||
 		atomic_load_explicit(&s->lifo, memory_order_relaxed) || s->bound_first ||
 		(!s->alone && anything_to_steal()) || atomic_load_explicit(&stopping, memory_order_relaxed);
@@ -420,7 +373,8 @@ static void scheduler_loop(struct scheduler *s)
 
 	for (;;) {
 		s->ticks = PASS_TICKS;
-		drain_posted(s);
+		drain_box(s, &s->posted);
+		drain_box(s, &posted_anywhere);
 		drain_works(s);
 		fire_timers(s);
 		t = scheduler_pick(s);
@@ -594,6 +548,7 @@ void schedulers_forget(void)
 	mote_worker.scheduler = NULL;
 	memset(schedulers, 0, sizeof(schedulers));
 	nr_schedulers = 0;
+	atomic_store(&posted_anywhere, NULL);
 	stacks_forget();
 	slab_forget();
 }

@@ -6,6 +6,7 @@
 #ifndef SCHED_SCHEDULER_H
 #define SCHED_SCHEDULER_H
 
+#include "sched/deque.h"
 #include "sched/lock.h"
 #include "sched/slab.h"
 #include "sched/stack.h"
@@ -51,6 +52,7 @@ struct scheduler {
 	_Atomic(struct work *) works;
 	_Atomic(struct task *) lifo;		/* woken last, runs next */
 	struct run_queue *queues[3];		/* by enum mote_priority */
+	struct deque fresh;			/* spawned and not yet run */
 
 	struct task *current __attribute__((aligned(CACHE_LINE)));
 	struct task *leaving;			/* whose context was just saved */
@@ -61,6 +63,7 @@ struct scheduler {
 	uint64_t generation;			/* of the slot word, as its worker knows it */
 	void *sp;				/* the worker's own context */
 	struct task *bound_first, **bound_last;	/* runnable and not to be stolen */
+	unsigned int fresh_turn;
 	uint8_t bound_turn, low_turn;
 	bool mixed;				/* there was a task of another than normal priority */
 	bool alone;				/* the only scheduler: nobody steals, nobody is to be woken */
@@ -157,7 +160,8 @@ static inline void runtime_try_leave(void)
 
 /*
  * Parks the calling task until task_wake(), or a push to its inbox. Returns at once if the inbox is not empty, and
- * may return for no reason: callers loop over their condition. why is an enum mote_wait.
+ * may return for no reason: callers loop over { task_signals(); look at the condition; task_park() }, in that order:
+ * taking signals in empties the inbox, and what a wake left there with it. why is an enum mote_wait.
  */
 void task_park(struct scheduler *s, int why);
 
@@ -169,6 +173,9 @@ void task_wake(struct scheduler *s, struct task *t);
 
 /* Queues a task that the caller has made runnable (replaced its PARKED, or just spawned it). */
 void task_ready(struct scheduler *s, struct task *t, bool next);
+
+/* Queues a task that was just spawned, and has never run. s NULL: by a foreign thread. */
+void task_spawned(struct scheduler *s, struct task *t);
 
 /* Of a runnable task that could not be started: tries again in the next pass of s's loop. On s's worker. */
 void scheduler_requeue(struct scheduler *s, struct task *t);

@@ -12,7 +12,18 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 
-const uint16_t slab_sizes[SLAB_CLASSES] = { 64, 128, 192, 256, 512, 1024, 1536, 2048, 4096 };
+const uint16_t slab_sizes[SLAB_CLASSES] = { 64, 128, 192, 256, 512, 1024, 1536, 2048, 4096, 32 };
+
+uint8_t slab_class_large(size_t size)
+{
+	for (uint8_t cls = 4; cls < SLAB_SMALL; cls++) {
+		if (size <= slab_sizes[cls])
+			return cls;
+	}
+	return SLAB_NONE;
+}
+
+#ifndef MOTE_ASAN
 
 #define CHUNK_SIZE (UINT32_C(2) << 20)
 
@@ -25,19 +36,6 @@ static struct {
 static struct lock chunks_lock;
 static char **chunks;			/* all of them, for slab_destroy() */
 static size_t nr_chunks, max_chunks;
-
-uint8_t slab_class(size_t size)
-{
-	if (size <= 256)
-		return size <= 64 ? 0 : (uint8_t)((size - 1) / 64);
-	for (uint8_t cls = 4; cls < SLAB_CLASSES; cls++) {
-		if (size <= slab_sizes[cls])
-			return cls;
-	}
-	return SLAB_NONE;
-}
-
-#ifndef MOTE_ASAN
 
 static char *chunk_map(void)
 {
@@ -226,7 +224,7 @@ void slab_destroy(void)
 
 void *slab_alloc_foreign(uint8_t cls)
 {
-	return aligned_alloc(64, slab_sizes[cls]);
+	return aligned_alloc(slab_sizes[cls] < 64 ? slab_sizes[cls] : 64, slab_sizes[cls]);
 }
 
 void slab_free_foreign(void *p, uint8_t cls)

@@ -10,7 +10,8 @@
 
 #include <stdint.h>
 
-#define SLAB_CLASSES	9
+#define SLAB_CLASSES	10
+#define SLAB_SMALL	9		/* 32 bytes: for what there are millions of */
 #define SLAB_MAX	4096
 #define SLAB_BATCH	64		/* blocks that travel together */
 #define SLAB_NONE	0xff		/* class of a block that malloc made */
@@ -31,8 +32,20 @@ struct slab_cache {
 
 extern const uint16_t slab_sizes[SLAB_CLASSES];
 
+uint8_t slab_class_large(size_t size);
+
 /* The smallest class that holds size bytes, or SLAB_NONE. */
-uint8_t slab_class(size_t size);
+static inline uint8_t slab_class(size_t size)
+{
+	if (likely(size <= 256))
+		return size ? (uint8_t)((size - 1) / 64) : 0;
+	return slab_class_large(size);
+}
+
+static inline uint8_t slab_class_small(size_t size)
+{
+	return size <= 32 ? SLAB_SMALL : slab_class(size);
+}
 
 void *slab_refill(struct slab_cache *cache, uint8_t cls);
 void slab_spill(struct slab_cache *cache, uint8_t cls);
@@ -46,6 +59,7 @@ void slab_forget(void);
 /* cache NULL: a foreign thread. NULL: out of memory. */
 static inline void *slab_alloc(struct slab_cache *cache, uint8_t cls)
 {
+	(void)cache;
 #ifndef MOTE_ASAN
 	if (likely(cache)) {
 		struct slab_block *b = cache->classes[cls].free;
@@ -62,6 +76,7 @@ static inline void *slab_alloc(struct slab_cache *cache, uint8_t cls)
 
 static inline void slab_free(struct slab_cache *cache, void *p, uint8_t cls)
 {
+	(void)cache;
 #ifndef MOTE_ASAN
 	if (likely(cache)) {
 		struct slab_block *b = p;

@@ -9,6 +9,7 @@
  */
 #include "sched/switch.h"
 #include "sched/context.h"
+#include "sched/deque.h"
 #include "sched/queue.h"
 
 #include <mote/info.h>
@@ -22,11 +23,120 @@
 #include <sanitizer/common_interface_defs.h>
 #endif
 
-static void task_set_state(struct task *t, int state, int wait)
+#define FRESH_TURN	16
+#define LIFO_STREAK	16		/* wakes in a row that may overtake the queue */
+
+static inline void task_set_state(struct task *t, int state, int wait)
 {
 	/* relaxed: for mote_process_info() only */
 	atomic_store_explicit(&t->state, (uint8_t)state, memory_order_relaxed);
 	atomic_store_explicit(&t->wait, (uint8_t)wait, memory_order_relaxed);
+}
+
+static void bound_push(struct scheduler *s, struct task *t)
+{
+	t->next = NULL;
+	*s->bound_last = t;
+	s->bound_last = &t->next;
+}
+
+static struct task *bound_take(struct scheduler *s)
+{
+	struct task *t = s->bound_first;
+
+	s->bound_first = t->next;
+	if (!s->bound_first)
+		s->bound_last = &s->bound_first;
+	return t;
+}
+
+void scheduler_queue(struct scheduler *s, struct task *t)
+{
+	if (unlikely(t->priority != MOTE_PRIORITY_NORMAL))
+		s->mixed = true;
+	/* The list of bound tasks needs no memory: so it also takes in what a queue could not grow for. */
+	if (unlikely((t->flags & (TASK_PINNED | TASK_BOUND)) || !run_queue_push(s->queues[t->priority], t)))
+		bound_push(s, t);
+	else if (!s->alone)
+		scheduler_wake_one(s);
+}
+
+static inline struct task *lifo_take(struct scheduler *s)
+{
+	struct task *t = atomic_load_explicit(&s->lifo, memory_order_relaxed);
+
+	if (!t)
+		return NULL;
+	if (s->alone)
+		atomic_store_explicit(&s->lifo, NULL, memory_order_relaxed);
+	else	/* a thief may be faster; acquire: pairs with task_ready() on another thread, never needed here */
+		t = atomic_exchange_explicit(&s->lifo, NULL, memory_order_acq_rel);
+	return t;
+}
+
+/*
+ * Spawned tasks run newest first: a tree of processes then goes depth first, with a handful of stacks in use instead of
+ * one for each leaf. Thieves take the oldest; the oldest also gets its turn here every FRESH_TURN picks, and the older
+ * half goes to the run queue when there are too many.
+ */
+void task_spawned(struct scheduler *s, struct task *t)
+{
+	if (unlikely(!s || t->priority != MOTE_PRIORITY_NORMAL || (t->flags & TASK_PINNED))) {
+		task_ready(s, t, false);
+		return;
+	}
+	task_set_state(t, MOTE_RUNNABLE, MOTE_WAIT_NONE);
+	while (unlikely(!deque_push(&s->fresh, t))) {
+		for (int i = 0; i < DEQUE_SIZE / 2; i++) {
+			struct task *oldest = deque_steal(&s->fresh);
+
+			if (oldest)
+				scheduler_queue(s, oldest);
+		}
+	}
+	if (!s->alone)
+		scheduler_wake_one(s);
+}
+
+static struct task *pick_mixed(struct scheduler *s)
+{
+	struct task *t = run_queue_take(s->queues[MOTE_PRIORITY_HIGH]);
+
+	if (!t && !(++s->low_turn & 7))
+		t = run_queue_take(s->queues[MOTE_PRIORITY_LOW]);
+	return t;
+}
+
+struct task *scheduler_pick(struct scheduler *s)
+{
+	struct task *t;
+
+	if (unlikely(s->mixed) && (t = pick_mixed(s)))
+		return t;
+	t = lifo_take(s);
+	if (t) {
+		if (likely(s->lifo_streak++ < LIFO_STREAK))
+			return t;
+		scheduler_queue(s, t);
+	}
+	s->lifo_streak = 0;
+	if (unlikely(++s->fresh_turn == FRESH_TURN)) {
+		s->fresh_turn = 0;
+		t = deque_steal(&s->fresh);
+		if (t)
+			return t;
+	}
+	if (unlikely(s->bound_first) && (s->bound_turn ^= 1))
+		return bound_take(s);
+	t = run_queue_take(s->queues[MOTE_PRIORITY_NORMAL]);
+	if (t)
+		return t;
+	t = deque_take(&s->fresh, s->alone);
+	if (t)
+		return t;
+	if (s->bound_first)
+		return bound_take(s);
+	return s->mixed ? run_queue_take(s->queues[MOTE_PRIORITY_LOW]) : NULL;
 }
 
 static void stack_release(struct scheduler *s, struct task *t)
@@ -36,7 +146,7 @@ static void stack_release(struct scheduler *s, struct task *t)
 	__atomic_store_n(&t->sp, NULL, __ATOMIC_RELAXED);	/* run_queue_take() peeks at it */
 }
 
-static void publish_parked(struct scheduler *s, struct task *t)
+static inline void publish_parked(struct scheduler *s, struct task *t)
 {
 	uint64_t empty = 0;
 
@@ -51,7 +161,7 @@ static void publish_parked(struct scheduler *s, struct task *t)
 	}
 }
 
-static void switch_finish(struct scheduler *s)
+static inline void switch_finish(struct scheduler *s)
 {
 	struct task *t = s->leaving;
 
@@ -119,13 +229,10 @@ static void task_first_entry(void *arg)
 	__builtin_unreachable();
 }
 
-/* Makes t ready to be switched to. False: it got no stack, and core has been told. */
-static bool task_prepare(struct scheduler *s, struct task *t)
+static bool task_prepare_fresh(struct scheduler *s, struct task *t)
 {
 	int err;
 
-	if (likely(t->sp))
-		return true;
 	t->stack = stack_get(&s->stacks, t->stack_class, &err);
 	if (unlikely(!t->stack)) {
 		task_hooks->no_stack(s, t, err);
@@ -138,7 +245,13 @@ static bool task_prepare(struct scheduler *s, struct task *t)
 	return true;
 }
 
-static void task_set_running(struct scheduler *s, struct task *t)
+/* Makes t ready to be switched to. False: it got no stack, and core has been told. */
+static inline bool task_prepare(struct scheduler *s, struct task *t)
+{
+	return likely(t->sp) || task_prepare_fresh(s, t);
+}
+
+static inline void task_set_running(struct scheduler *s, struct task *t)
 {
 	s->current = t;
 	s->budget = SLICE_BUDGET;
@@ -163,12 +276,16 @@ void scheduler_run(struct scheduler *s, struct task *t)
 }
 
 /* Leaves the calling task; returns when somebody has switched back to it, perhaps on another thread. */
-static void task_leave(struct scheduler *s, struct task *self, enum task_after after)
+static inline __attribute__((always_inline)) void task_leave(struct scheduler *s, struct task *self, enum task_after after)
 {
 	struct stack *stack = self->stack;
 	struct task *next = NULL;
 
-	if (likely(--s->ticks > 0)) {
+	/*
+	 * With several priorities a yielding task has to be queued before the next is picked: that takes the loop, since
+	 * it may only be queued once its context is saved.
+	 */
+	if (likely(--s->ticks > 0) && !(after == AFTER_YIELD && s->mixed)) {
 		do
 			next = scheduler_pick(s);
 		while (next && !task_prepare(s, next));
@@ -233,8 +350,12 @@ void task_ready(struct scheduler *s, struct task *t, bool next)
 	struct task *evicted;
 
 	task_set_state(t, MOTE_RUNNABLE, MOTE_WAIT_NONE);
-	if (unlikely(!s || ((t->flags & (TASK_PINNED | TASK_BOUND)) && home != s->index))) {
-		scheduler_post_task(s, scheduler_at(home), t);
+	if (unlikely((t->flags & (TASK_PINNED | TASK_BOUND)) && !(s && home == s->index))) {
+		scheduler_post_task(scheduler_at(home), t);
+		return;
+	}
+	if (unlikely(!s)) {
+		scheduler_post_anywhere(t);
 		return;
 	}
 	if (!next || t->priority != MOTE_PRIORITY_NORMAL || (t->flags & (TASK_PINNED | TASK_BOUND))) {

@@ -24,7 +24,8 @@ void scheduler_queue(struct scheduler *s, struct task *t);
 /* Backlog has appeared: gets one more scheduler to look for work, unless one is looking already. */
 void scheduler_wake_one(struct scheduler *s);
 
-/* Hands a runnable task to another scheduler's post box. s: the caller's, or NULL. */
-void scheduler_post_task(struct scheduler *s, struct scheduler *to, struct task *t);
+/* Hands a runnable task to a scheduler's post box, or, from a foreign thread, to whichever looks first. */
+void scheduler_post_task(struct scheduler *to, struct task *t);
+void scheduler_post_anywhere(struct task *t);
 
 #endif

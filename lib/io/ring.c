@@ -1,0 +1,268 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0
+/*
+ * The io_uring backend. No SINGLE_ISSUER, no DEFER_TASKRUN: a ring is its scheduler's, whichever thread runs that.
+ */
+#include "io/ring.h"
+#include "io/fd.h"
+#include "io/inflow.h"
+#include "io/request.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#define ENTRIES		1024
+#define COMPLETIONS	8192
+
+static int ring_setup(struct io_uring *uring, unsigned int entries, unsigned int completions)
+{
+	struct io_uring_params p = {
+		.flags = IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG | IORING_SETUP_CLAMP |
+			 IORING_SETUP_CQSIZE,
+		.cq_entries = completions,
+	};
+	int err = io_uring_queue_init_params(entries, uring, &p);
+
+	if (err)
+		return err;
+	if ((p.features & (IORING_FEAT_EXT_ARG | IORING_FEAT_NODROP)) != (IORING_FEAT_EXT_ARG | IORING_FEAT_NODROP)) {
+		io_uring_queue_exit(uring);
+		return -ENOSYS;
+	}
+	return 0;
+}
+
+int ring_probe(void)
+{
+	static const int needed[] = {
+		IORING_OP_POLL_ADD, IORING_OP_ASYNC_CANCEL, IORING_OP_READ, IORING_OP_WRITE, IORING_OP_FSYNC,
+		IORING_OP_OPENAT, IORING_OP_STATX, IORING_OP_RENAMEAT, IORING_OP_UNLINKAT, IORING_OP_MKDIRAT,
+	};
+	struct io_uring_probe *probe;
+	struct io_uring uring;
+	int err;
+
+	err = ring_setup(&uring, 8, 16);
+	if (err)
+		return err;
+	probe = io_uring_get_probe_ring(&uring);
+	if (!probe)
+		err = -ENOSYS;
+	for (size_t i = 0; !err && i < sizeof(needed) / sizeof(needed[0]); i++)
+		if (!io_uring_opcode_supported(probe, needed[i]))
+			err = -ENOSYS;
+	io_uring_free_probe(probe);
+	io_uring_queue_exit(&uring);
+	return err;
+}
+
+struct io_uring_sqe *ring_sqe(struct ring *r)
+{
+	struct io_uring_sqe *sqe;
+
+	/* -EBUSY and -EAGAIN: completions or memory are short for now, and the kernel makes room by itself */
+	while (!(sqe = io_uring_get_sqe(&r->uring)))
+		io_uring_submit(&r->uring);
+	return sqe;
+}
+
+void ring_cancel_data(struct ring *r, uint64_t data)
+{
+	struct io_uring_sqe *sqe = ring_sqe(r);
+
+	io_uring_prep_cancel64(sqe, data, 0);
+	sqe->user_data = RING_NOTHING;
+}
+
+/* Multishot: one completion for each write to the eventfd, which nobody reads. */
+static void ring_arm_notify(struct ring *r)
+{
+	struct io_uring_sqe *sqe = ring_sqe(r);
+
+	io_uring_prep_poll_multishot(sqe, r->io.notify_fd, POLLIN);
+	sqe->user_data = RING_NOTIFY;
+}
+
+static int ring_open(struct scheduler *s)
+{
+	struct ring *r = calloc(1, sizeof(*r));
+	int err;
+
+	if (!r)
+		return -ENOMEM;
+	r->io.notify_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (r->io.notify_fd < 0) {
+		err = -errno;
+		goto err_free;
+	}
+	err = ring_setup(&r->uring, ENTRIES, COMPLETIONS);
+	if (err)
+		goto err_notify;
+	err = inflow_open(r);
+	if (err)
+		goto err_ring;
+	ring_arm_notify(r);
+	s->io = &r->io;
+	return 0;
+
+err_ring:
+	io_uring_queue_exit(&r->uring);
+err_notify:
+	close(r->io.notify_fd);
+err_free:
+	free(r);
+	return err;
+}
+
+static void ring_close(struct scheduler *s)
+{
+	struct ring *r = ring_of(s);
+
+	/* Registered with the worker's thread, which has ended; the calling thread has no such registration. */
+	r->uring.int_flags = 0;
+	r->uring.enter_ring_fd = r->uring.ring_fd;
+	inflow_close(r);
+	io_uring_queue_exit(&r->uring);
+	close(r->io.notify_fd);
+	free(r);
+}
+
+static void ring_complete(struct scheduler *s, struct ring *r, const struct io_uring_cqe *cqe)
+{
+	uint64_t data = cqe->user_data;
+	struct fd *f;
+
+	switch (data & ((1 << RING_TAG_BITS) - 1)) {
+	case RING_REQUEST:
+		request_done((struct request *)(uintptr_t)data, cqe->res);
+		break;
+	case RING_NOTIFY:
+		if (!(cqe->flags & IORING_CQE_F_MORE))
+			ring_arm_notify(r);
+		break;
+	case RING_WATCH:
+		f = fd_entry((int)(data >> RING_TAG_BITS));
+		lock_take(&f->lock);
+		f->flags &= ~FD_WATCHED;
+		lock_drop(&f->lock);
+		fd_event(f, cqe->res > 0 ? cqe->res : 0);
+		break;
+	case RING_INFLOW:
+		inflow_complete(s, fd_entry((int)(data >> RING_TAG_BITS)), cqe->res, cqe->flags);
+		break;
+	}
+}
+
+static int ring_drain(struct scheduler *s, struct ring *r)
+{
+	unsigned int head, n = 0;
+	struct io_uring_cqe *cqe;
+
+	io_uring_for_each_cqe(&r->uring, head, cqe) {
+		ring_complete(s, r, cqe);
+		n++;
+	}
+	io_uring_cq_advance(&r->uring, n);
+	return (int)n;
+}
+
+static bool ring_has_work(struct ring *r)
+{
+	return IO_URING_READ_ONCE(*r->uring.sq.kflags) & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW);
+}
+
+static bool ring_pending(struct scheduler *s)
+{
+	struct ring *r = ring_of(s);
+
+	return io_uring_sq_ready(&r->uring) || io_uring_cq_ready(&r->uring) || ring_has_work(r);
+}
+
+static void ring_wait(struct ring *r, int64_t deadline_ns)
+{
+	struct __kernel_timespec ts;
+	struct io_uring_cqe *cqe;
+	int64_t left;
+
+	if (deadline_ns == INT64_MAX) {
+		io_uring_submit_and_wait(&r->uring, 1);
+		return;
+	}
+	left = deadline_ns - clock_now();
+	if (left <= 0) {
+		io_uring_submit_and_get_events(&r->uring);
+		return;
+	}
+	ts.tv_sec = left / 1000000000;
+	ts.tv_nsec = left % 1000000000;
+	io_uring_submit_and_wait_timeout(&r->uring, &cqe, 1, &ts, NULL);
+}
+
+static int ring_poll(struct scheduler *s, int64_t deadline_ns)
+{
+	struct ring *r = ring_of(s);
+
+	if (unlikely(!r->registered)) {
+		/* Saves a lookup in each call. Belongs to the thread: another worker would have to register anew. */
+		io_uring_register_ring_fd(&r->uring);
+		r->registered = true;
+	}
+	inflow_refill(r);
+	if (deadline_ns && !io_uring_cq_ready(&r->uring))
+		ring_wait(r, deadline_ns);
+	else if (io_uring_sq_ready(&r->uring) || ring_has_work(r))
+		io_uring_submit_and_get_events(&r->uring);
+	return ring_drain(s, r);
+}
+
+static int ring_watch(struct scheduler *s, struct request *req)
+{
+	struct io_uring_sqe *sqe = ring_sqe(ring_of(s));
+
+	io_uring_prep_poll_add(sqe, fd_number(req->f), req->events);
+	sqe->user_data = (uintptr_t)req;
+	req->in_ring = true;
+	return 0;
+}
+
+static void ring_cancel(struct scheduler *s, struct request *req)
+{
+	ring_cancel_data(ring_of(s), (uintptr_t)req);
+}
+
+static int ring_watch_fd(struct scheduler *s, struct fd *f, int events)
+{
+	struct io_uring_sqe *sqe = ring_sqe(ring_of(s));
+
+	io_uring_prep_poll_add(sqe, fd_number(f), events);
+	sqe->user_data = ring_data(RING_WATCH, fd_number(f));
+	return 0;
+}
+
+static void ring_unwatch_fd(struct scheduler *s, struct fd *f)
+{
+	ring_cancel_data(ring_of(s), ring_data(RING_WATCH, fd_number(f)));
+}
+
+static void ring_submit(struct scheduler *s, const struct io_uring_sqe *operation, struct request *req)
+{
+	struct io_uring_sqe *sqe = ring_sqe(ring_of(s));
+
+	*sqe = *operation;
+	sqe->user_data = (uintptr_t)req;
+	req->in_ring = true;
+}
+
+const struct backend ring_backend = {
+	.name = "io_uring",
+	.open = ring_open,
+	.close = ring_close,
+	.poll = ring_poll,
+	.pending = ring_pending,
+	.watch = ring_watch,
+	.cancel = ring_cancel,
+	.watch_fd = ring_watch_fd,
+	.unwatch_fd = ring_unwatch_fd,
+	.submit = ring_submit,
+};

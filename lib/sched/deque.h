@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0 */
+/*
+ * sched/deque.h: a work-stealing deque of fixed size (Chase and Lev, 2005). Its owner pushes and takes at the young end;
+ * anybody steals at the old one.
+ */
+#ifndef SCHED_DEQUE_H
+#define SCHED_DEQUE_H
+
+#include "sched/task.h"
+
+#include <stdint.h>
+
+#define DEQUE_SIZE 64
+
+struct deque {
+	_Atomic int64_t old __attribute__((aligned(CACHE_LINE)));	/* next to steal; only grows */
+	_Atomic int64_t young __attribute__((aligned(CACHE_LINE)));	/* next to fill; the owner's */
+	_Atomic(struct task *) slots[DEQUE_SIZE];
+};
+
+static inline int64_t deque_length(const struct deque *d)
+{
+	return atomic_load_explicit(&d->young, memory_order_relaxed) -
+	       atomic_load_explicit(&d->old, memory_order_relaxed);
+}
+
+/* By the owner. False: full. */
+static inline bool deque_push(struct deque *d, struct task *t)
+{
+	int64_t young = atomic_load_explicit(&d->young, memory_order_relaxed);
+
+	/* acquire: a thief has read its slot before it moved `old`, and the slot may be filled again */
+	if (young - atomic_load_explicit(&d->old, memory_order_acquire) >= DEQUE_SIZE)
+		return false;
+	atomic_store_explicit(&d->slots[young % DEQUE_SIZE], t, memory_order_relaxed);
+	/* release: the thief sees the slot, and the task as it was spawned */
+	atomic_store_explicit(&d->young, young + 1, memory_order_release);
+	return true;
+}
+
+/* By anybody. NULL: empty, or somebody else was faster. */
+static inline struct task *deque_steal(struct deque *d)
+{
+	/*
+	 * seq_cst, both and in this order, against the exchange and the load in deque_take(): for the last task, either
+	 * the thief sees `young` already lowered, or the owner sees `old` already raised, or they meet at the exchange.
+	 */
+	int64_t old = atomic_load(&d->old), young = atomic_load(&d->young);
+	struct task *t;
+
+	if (old >= young)
+		return NULL;
+	t = atomic_load_explicit(&d->slots[old % DEQUE_SIZE], memory_order_relaxed);
+	return atomic_compare_exchange_strong(&d->old, &old, old + 1) ? t : NULL;
+}
+
+/* By the owner: the youngest. alone: there are no thieves. */
+static inline struct task *deque_take(struct deque *d, bool alone)
+{
+	int64_t young = atomic_load_explicit(&d->young, memory_order_relaxed) - 1, old;
+	struct task *t;
+
+	/* relaxed: only the owner adds, so empty stays empty */
+	if (young < atomic_load_explicit(&d->old, memory_order_relaxed))
+		return NULL;
+	if (alone)
+		atomic_store_explicit(&d->young, young, memory_order_relaxed);
+	else
+		atomic_exchange(&d->young, young);
+	old = atomic_load(&d->old);
+	t = atomic_load_explicit(&d->slots[young % DEQUE_SIZE], memory_order_relaxed);
+	if (likely(old < young))
+		return t;
+	/* The last one: whoever moves `old` has it. */
+	if (old > young || !atomic_compare_exchange_strong(&d->old, &old, old + 1))
+		t = NULL;
+	atomic_store_explicit(&d->young, young + 1, memory_order_relaxed);
+	return t;
+}
+
+#endif
