@@ -30,8 +30,7 @@ int mote_fd_give(int fd, mote_pid to)
 	} else if (sig) {
 		signal_free(s, sig);
 	}
-	task_spend(s);
-	runtime_leave();
+	process_leave(s);
 	return err;
 }
 
@@ -46,7 +45,6 @@ int mote_net_send_msg(int fd, struct mote_msg *m, mote_deadline deadline)
 	struct signal *sig = message_take_over(s, m);
 	int err = net_send_queued(fd, sig->payload, sig->msg.size, message_release, sig, deadline.ns);
 
-	task_spend(scheduler_self());
-	runtime_leave();
+	process_leave(scheduler_self());
 	return err;
 }

@@ -62,7 +62,7 @@ static void *heap_alloc(const char *name, size_t size)
 	} else {
 		process_fail(p, -ENOMEM);
 	}
-	runtime_leave();
+	process_leave(s);
 	return b ? b->bytes : NULL;
 }
 
@@ -97,7 +97,7 @@ void mote_free(void *mem)
 		b->next->prev = b->prev;
 	count_memory(p, -(int64_t)b->size);
 	block_free(s, b);
-	runtime_leave();
+	process_leave(s);
 }
 
 void *mote_realloc(void *mem, size_t size)
@@ -146,7 +146,7 @@ int mote_defer(mote_fn fn, void *arg)
 		*d = (struct defer){ extra->defers, fn, arg };
 		extra->defers = d;
 	}
-	runtime_leave();
+	process_leave(s);
 	return d ? 0 : -ENOMEM;
 }
 
@@ -162,7 +162,7 @@ int mote_undefer(mote_fn fn, void *arg)
 		*at = d->next;
 		slab_free(&s->slabs, d, slab_class(sizeof(*d)));
 	}
-	runtime_leave();
+	process_leave(s);
 	return d ? 0 : -ENOENT;
 }
 

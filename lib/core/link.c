@@ -209,10 +209,7 @@ int mote_link(mote_pid pid)
 		else if (err > 0)
 			err = 0;
 	}
-	if (signals_pending(p))
-		signals_act(s, p);
-	task_spend(s);
-	runtime_leave();
+	process_leave(s);
 	return err;
 }
 
@@ -230,7 +227,6 @@ int mote_unlink(mote_pid pid)
 		count_links(p, -1);
 		link_send(s, p, SIGNAL_UNLINK, pid, l->unlinking);
 	}
-	task_spend(s);
-	runtime_leave();
+	process_leave(s);
 	return mote_pid_valid(pid) ? 0 : -EINVAL;
 }

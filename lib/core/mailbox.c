@@ -182,7 +182,7 @@ struct mote_msg *mote_receive(mote_deadline deadline)
 
 	if (!sig && !p->first)
 		sig = signal_take_lone(s, p);
-	if (!sig && !p->first && deadline.ns == INT64_MAX && likely(!p->task.dying)) {
+	if (!sig && !p->first && deadline.ns == INT64_MAX && likely(!p->fatal && !p->task.dying)) {
 		/* Most often: nothing is there, and the next thing that comes is what is wanted. */
 		task_park(s, MOTE_WAIT_MESSAGE);
 		s = scheduler_self();
@@ -195,8 +195,12 @@ struct mote_msg *mote_receive(mote_deadline deadline)
 	held_add(p, sig);
 	if (signals_pending(p))
 		signals_act(s, p);
-	task_spend(s);
-	runtime_leave();
+	if (likely(--s->budget > 0)) {
+		runtime_leave_on(s);
+	} else {
+		task_yield(s);
+		runtime_leave();
+	}
 	return &sig->msg;
 }
 

@@ -20,20 +20,6 @@ static inline mote_pid caller_pid(struct scheduler *s)
 	return s ? process_pid(process_self(s)) : MOTE_NOBODY;
 }
 
-/* After a call that sent: lets signals act, counts the slice, leaves the runtime. */
-static inline void sent(struct scheduler *s)
-{
-	struct process *self;
-
-	if (!s)
-		return;
-	self = process_self(s);
-	if (signals_pending(self))
-		signals_act(s, self);
-	task_spend(s);
-	runtime_leave();
-}
-
 static inline int check(struct scheduler *s, uint32_t type, const void *data, size_t size)
 {
 	/* A foreign thread without a runtime has nobody to send to. */
@@ -60,7 +46,7 @@ static inline void payload_copy(struct signal *sig, const void *data, size_t siz
 		memcpy(to, from, size);
 }
 
-static inline int send_to(struct scheduler *s, mote_pid to, uint32_t type, const void *data, size_t size)
+static inline __attribute__((always_inline)) int send_to(struct scheduler *s, mote_pid to, uint32_t type, const void *data, size_t size)
 {
 	int err = check(s, type, data, size);
 	struct signal *sig;
@@ -85,7 +71,8 @@ int mote_send(mote_pid to, uint32_t type, const void *data, size_t size)
 	struct scheduler *s = runtime_try_enter();
 	int err = send_to(s, to, type, data, size);
 
-	sent(s);
+	if (likely(s))
+		process_leave(s);
 	return err;
 }
 
@@ -95,7 +82,8 @@ int mote_send_name(const char *name, uint32_t type, const void *data, size_t siz
 	mote_pid to = mote_whereis(name);
 	int err = mote_pid_valid(to) ? send_to(s, to, type, data, size) : -ESRCH;
 
-	sent(s);
+	if (likely(s))
+		process_leave(s);
 	return err;
 }
 
@@ -142,7 +130,8 @@ int mote_send_alias(mote_ref alias, uint32_t type, const void *data, size_t size
 	sig = copy_new(s, type, data, size, &err);
 	if (sig)
 		err = send_ref(s, sig, alias, 0);
-	sent(s);
+	if (likely(s))
+		process_leave(s);
 	return err;
 }
 
@@ -165,7 +154,8 @@ struct mote_msg *mote_msg_new(uint32_t type, size_t size)
 	} else {
 		caller_fail(s, err);
 	}
-	runtime_try_leave();
+	if (s)
+		process_leave(s);
 	return sig ? &sig->msg : NULL;
 }
 
@@ -223,7 +213,8 @@ int mote_send_msg(mote_pid to, struct mote_msg *m)
 	} else if (sig) {
 		signal_free(s, sig);
 	}
-	sent(s);
+	if (likely(s))
+		process_leave(s);
 	return err;
 }
 
@@ -236,7 +227,8 @@ void mote_msg_free(struct mote_msg *m)
 	s = runtime_try_enter();
 	release(s, signal_of(m));
 	signal_free(s, signal_of(m));
-	runtime_try_leave();
+	if (s)
+		runtime_leave_on(s);
 }
 
 struct mote_msg *mote_msg_keep(const struct mote_msg *m)
@@ -302,7 +294,8 @@ int mote_reply(struct mote_from from, uint32_t type, const void *data, size_t si
 		request_answered(s, from.ref);
 		err = send_ref(s, sig, from.ref, from.pid.serial);
 	}
-	sent(s);
+	if (likely(s))
+		process_leave(s);
 	return err;
 }
 
@@ -316,7 +309,8 @@ int mote_reply_msg(struct mote_from from, struct mote_msg *m)
 	sig = take_over(s, m, &err);
 	if (sig)
 		err = send_ref(s, sig, from.ref, from.pid.serial);
-	sent(s);
+	if (likely(s))
+		process_leave(s);
 	return err;
 }
 
@@ -359,7 +353,8 @@ static mote_ref request(struct scheduler *s, mote_pid to, struct signal *sig, in
 		process_fail(process_self(s), err);
 		ref = (mote_ref){ 0 };
 	}
-	sent(s);
+	if (likely(s))
+		process_leave(s);
 	return ref;
 }
 

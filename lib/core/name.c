@@ -204,10 +204,10 @@ int mote_register(const char *name, mote_pid pid)
 	struct scheduler *s = runtime_try_enter();
 	int err = -EINVAL;
 
-	(void)s;
 	if (name && name_valid(name))
 		err = name_add(name, pid);
-	runtime_try_leave();
+	if (s)
+		process_leave(s);
 	return err;
 }
 
@@ -218,7 +218,6 @@ int mote_unregister(const char *name)
 	struct names *shard = shard_of(hash);
 	struct name *n, **at;
 
-	(void)s;
 	lock_take(&by_pid.lock);
 	lock_take(&shard->lock);
 	at = name_find(shard, name, hash);
@@ -234,7 +233,8 @@ int mote_unregister(const char *name)
 		name_remove(n);
 	}
 	lock_drop(&by_pid.lock);
-	runtime_try_leave();
+	if (s)
+		process_leave(s);
 	return n ? 0 : -ENOENT;
 }
 

@@ -165,7 +165,7 @@ int mote_os_signal(int signo, bool deliver)
 			err = -ENOMEM;
 	}
 	lock_drop(&askers_lock);
-	runtime_leave();
+	process_leave(s);
 	return err;
 }
 

@@ -252,14 +252,8 @@ static mote_pid spawn_checked(const char *name, const struct mote_spawn_opts *op
 		pid = process_spawn(s, opts, caller);
 	else
 		caller_fail(s, err);
-	if (s) {
-		struct process *self = process_self(s);
-
-		if (signals_pending(self))
-			signals_act(s, self);
-		task_spend(s);
-		runtime_leave();
-	}
+	if (s)
+		process_leave(s);
 	return pid;
 }
 
@@ -321,7 +315,7 @@ bool mote_trap_exit(bool trap)
 	signals_act(s, self);
 	old = self->trap_exit;
 	self->trap_exit = trap;
-	runtime_leave();
+	process_leave(s);
 	return old;
 }
 
@@ -372,12 +366,8 @@ int mote_exit_pid(mote_pid pid, struct mote_reason reason)
 			err = -ENOMEM;
 		}
 	}
-	if (s) {
-		if (signals_pending(process_self(s)))
-			signals_act(s, process_self(s));
-		task_spend(s);
-		runtime_leave();
-	}
+	if (s)
+		process_leave(s);
 	return err;
 }
 
@@ -628,6 +618,6 @@ static void server_main(struct process *p)
 		if (!sig)
 			task_rest(s);
 		server_handle(p, sig);
-		task_spend(scheduler_self());
+		task_spend_receive(scheduler_self());
 	}
 }

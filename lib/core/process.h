@@ -150,9 +150,6 @@ static inline void caller_fail(struct scheduler *s, int err)
 
 /* signal.c */
 
-/* Takes sig. to_slot: where; sig->to: whom. urgent: it has to act at the receiver's next runtime call. */
-void signal_send(struct scheduler *s, struct signal *sig, uint32_t to_slot, bool urgent);
-
 /* Takes sig, which was for a process that is gone: answers it as the dead do. */
 void signal_undeliverable(struct scheduler *s, struct signal *sig, uint32_t slot);
 
@@ -190,6 +187,44 @@ static inline struct signal *mailbox_take_plain(struct process *p)
 void signal_take(struct scheduler *s, struct process *p, struct signal *sig);
 
 /*
+ * To a receiver that nobody else can be running, and to which nothing is on its way: what is sent goes straight into its
+ * mailbox, which saves the receiver an exchange, and the list its reversal. That is so
+ *  - if it is parked: who takes PARKED away owns it until it is queued;
+ *  - if this is the only scheduler, and the sender a process: then the receiver is not running.
+ * What others send meanwhile goes to the inbox, behind it; while the inbox holds something, so does everything.
+ */
+static inline bool signal_deliver(struct scheduler *s, struct process *p, struct signal *sig)
+{
+	uint64_t inbox = atomic_load_explicit(&p->task.inbox, memory_order_relaxed);
+
+	if (inbox == TASK_PARKED) {
+		/* acquire: pairs with the parking; release: for whoever pushes next and reads nothing but the word */
+		if (!atomic_compare_exchange_strong_explicit(&p->task.inbox, &inbox, 0, memory_order_acq_rel,
+							     memory_order_relaxed))
+			return false;
+	} else if (inbox || !s || !s->alone) {
+		return false;
+	}
+	if (likely(sig->to == process_serial(p) && sig->kind <= SIGNAL_REQUEST))
+		mailbox_append(p, sig);
+	else
+		signal_take(s, p, sig);
+	if (inbox == TASK_PARKED)
+		task_ready(s, &p->task, true);
+	return true;
+}
+
+/* By way of the inbox. */
+void signal_push(struct scheduler *s, struct signal *sig, uint32_t to_slot, bool urgent);
+
+/* Takes sig. to_slot: where; sig->to: whom. urgent: it has to act at the receiver's next runtime call. */
+static inline void signal_send(struct scheduler *s, struct signal *sig, uint32_t to_slot, bool urgent)
+{
+	if (sig->kind > SIGNAL_REPLY || !signal_deliver(s, &process_table[to_slot], sig))
+		signal_push(s, sig, to_slot, urgent);
+}
+
+/*
  * The usual case of a receive, made short: the mailbox is empty, and one message is all that has arrived. NULL:
  * anything else, to be looked at by signals_take().
  */
@@ -224,6 +259,16 @@ static inline bool signals_pending(struct process *p)
 
 /* At runtime calls that do not receive: lets signals act that must not wait; may not return. */
 void signals_act(struct scheduler *s, struct process *p);
+
+/* The end of most calls for processes: an exit signal acts at any of them, and each counts for the slice. */
+static inline void process_leave(struct scheduler *s)
+{
+	struct process *p = process_self(s);
+
+	if (signals_pending(p))
+		signals_act(s, p);
+	task_spend_and_leave(s);
+}
 
 /* mailbox.c */
 void mailbox_remove(struct process *p, struct signal *sig);

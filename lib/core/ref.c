@@ -285,8 +285,7 @@ static mote_ref monitor(struct scheduler *s, mote_pid pid)
 		ref = (mote_ref){ 0 };
 		process_fail(p, -ENOMEM);
 	}
-	task_spend(s);
-	runtime_leave();
+	process_leave(s);
 	return ref;
 }
 
@@ -324,8 +323,7 @@ int mote_demonitor(mote_ref ref, int flags)
 		active = (slot->flags & REF_MONITOR) != 0;
 		ref_drop(s, p, ref, flags & MOTE_FLUSH);
 	}
-	task_spend(s);
-	runtime_leave();
+	process_leave(s);
 	return active;
 }
 
@@ -339,7 +337,7 @@ mote_ref mote_alias(int flags)
 		ref = (mote_ref){ 0 };
 		process_fail(p, -ENOMEM);
 	}
-	runtime_leave();
+	process_leave(s);
 	return ref;
 }
 
@@ -356,6 +354,6 @@ int mote_unalias(mote_ref ref)
 		active = 1;
 		ref_drop(s, p, ref, false);
 	}
-	runtime_leave();
+	process_leave(s);
 	return active;
 }

@@ -67,34 +67,11 @@ struct signal *signal_down_new(struct scheduler *s, struct signal *reuse, mote_p
 	return sig;
 }
 
-/*
- * To a parked receiver: who takes PARKED away owns the receiver until it is queued, and may put a message straight into
- * its mailbox; that saves the receiver an exchange. What others send meanwhile goes to the inbox, behind it.
- */
-static bool deliver_parked(struct scheduler *s, struct process *p, struct signal *sig)
-{
-	uint64_t parked = TASK_PARKED;
-
-	/* acquire: pairs with the parking; release: for whoever pushes next and reads nothing but the word */
-	if (!atomic_compare_exchange_strong_explicit(&p->task.inbox, &parked, 0, memory_order_acq_rel,
-						     memory_order_relaxed))
-		return false;
-	if (likely(sig->to == process_serial(p)))
-		mailbox_append(p, sig);
-	else
-		signal_undeliverable(s, sig, p->task.slot);
-	task_ready(s, &p->task, true);
-	return true;
-}
-
-void signal_send(struct scheduler *s, struct signal *sig, uint32_t to_slot, bool urgent)
+void signal_push(struct scheduler *s, struct signal *sig, uint32_t to_slot, bool urgent)
 {
 	struct process *p = &process_table[to_slot];
 	uint64_t old = atomic_load_explicit(&p->task.inbox, memory_order_relaxed), new, count;
 
-	if (old == TASK_PARKED && sig->kind <= SIGNAL_REQUEST && deliver_parked(s, p, sig))
-		return;
-	old = atomic_load_explicit(&p->task.inbox, memory_order_relaxed);
 	do {
 		if (unlikely(old == TASK_DEAD)) {
 			signal_undeliverable(s, sig, to_slot);

@@ -269,8 +269,7 @@ mote_timer mote_send_after(mote_deadline deadline, mote_pid to, uint32_t type, c
 	struct scheduler *s = runtime_enter("mote_send_after");
 	mote_timer timer = timer_arm(s, deadline.ns, 0, to, type, data, size);
 
-	task_spend(s);
-	runtime_leave();
+	process_leave(s);
 	return timer;
 }
 
@@ -279,8 +278,7 @@ mote_timer mote_send_every(int64_t period_ns, mote_pid to, uint32_t type, const 
 	struct scheduler *s = runtime_enter("mote_send_every");
 	mote_timer timer = timer_arm(s, mote_in_ns(period_ns).ns, period_ns ? period_ns : -1, to, type, data, size);
 
-	task_spend(s);
-	runtime_leave();
+	process_leave(s);
 	return timer;
 }
 
@@ -307,8 +305,7 @@ int mote_timer_cancel(mote_timer timer, int64_t *left_ns)
 		if (*left_ns < 0)
 			*left_ns = 0;
 	}
-	task_spend(s);
-	runtime_leave();
+	process_leave(s);
 	return err;
 }
 
@@ -318,13 +315,12 @@ int64_t mote_timer_left(mote_timer timer)
 	struct message_timer *t = timer_of(timer);
 	int64_t left = -ENOENT, when;
 
-	(void)s;
 	if (t && wheel_when(&scheduler_at(timer.wheel)->wheel, &t->timer, &t->id, timer.id, &when)) {
 		left = when - clock_now();
 		if (left < 0)
 			left = 0;
 	}
-	runtime_leave();
+	process_leave(s);
 	return left;
 }
 

@@ -18,6 +18,9 @@ int call_begin(struct call *c, const char *name, mote_deadline deadline)
 	c->deadline = deadline.ns;
 	c->die = false;
 	task_spend(s);		/* a peer that is always ready must not keep the scheduler */
+	/* Nor may a call that never has to wait keep its process alive. Nothing is held here yet. */
+	if (unlikely(atomic_load_explicit(&c->task->pending, memory_order_relaxed)) && task_signals(c->task))
+		task_die(c->task);
 	return task_clamp(c->task, &c->deadline);
 }
 
@@ -209,6 +212,7 @@ int call_poll(struct call *c, int events)
 	if (c->deadline <= 0)
 		return -ETIMEDOUT;
 	request_init(&r, c, events);
+	r.in_ring = io_backend->submit;
 	lock_take(&c->f->lock);
 	request_link(&r);
 	lock_drop(&c->f->lock);
@@ -231,6 +235,7 @@ int call_submit(struct call *c, const struct io_uring_sqe *sqe)
 	int err;
 
 	request_init(&r, c, 0);
+	r.in_ring = true;
 	if (c->f) {
 		lock_take(&c->f->lock);
 		request_link(&r);

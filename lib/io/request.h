@@ -22,7 +22,7 @@ struct request {
 	_Atomic bool done;		/* stored with release, after all else: the frame may vanish */
 	_Atomic bool expired;		/* set by the timer */
 	_Atomic bool closed;		/* f is being closed */
-	bool in_ring;			/* the kernel holds its address; the task is bound to that ring */
+	bool in_ring;			/* the kernel holds its address, and completes it; the task is bound to that ring */
 	struct wheel_timer timer;
 };
 

@@ -222,7 +222,6 @@ static int ring_watch(struct scheduler *s, struct request *req)
 
 	io_uring_prep_poll_add(sqe, fd_number(req->f), req->events);
 	sqe->user_data = (uintptr_t)req;
-	req->in_ring = true;
 	return 0;
 }
 
@@ -251,7 +250,6 @@ static void ring_submit(struct scheduler *s, const struct io_uring_sqe *operatio
 
 	*sqe = *operation;
 	sqe->user_data = (uintptr_t)req;
-	req->in_ring = true;
 }
 
 const struct backend ring_backend = {

@@ -30,6 +30,8 @@
 #define SPIN_MAX_NS	20000
 #define SPIN_MIN_NS	1000
 #define STEAL_MAX	32
+#define WATCH_MIN_NS	1000000
+#define WATCH_MAX_NS	10000000
 #define LIFO_STUCK_NS	5000		/* a neighbour has been in its own code for that long: its lifo may be taken */
 
 __thread struct worker mote_worker;
@@ -41,6 +43,8 @@ static _Atomic unsigned int nr_spinning __attribute__((aligned(CACHE_LINE)));
 static _Atomic unsigned int nr_parked;
 static _Atomic unsigned int nr_left;	/* workers whose loops have ended */
 static _Atomic bool stopping;
+static _Atomic bool watching;		/* a parked scheduler wakes up now and then: see watch_begin() */
+static uint64_t watched[MAX_SCHEDULERS];	/* the watcher's: slots of the others before it slept */
 static _Atomic uint64_t foreign_id = 1;
 static _Atomic(struct task *) posted_anywhere __attribute__((aligned(CACHE_LINE)));
 
@@ -331,10 +335,59 @@ static struct task *spin(struct scheduler *s)
 	return t;
 }
 
+/*
+ * A woken task waits in the lifo of its waker's scheduler, on the assumption that the waker is about to park; that wakes
+ * nobody, so ping-pong is cheap. If the waker computes instead, somebody has to come for the task: while others run,
+ * one of the parked schedulers looks every 1 to 10 ms. True: s is that one.
+ */
+static bool watch_begin(struct scheduler *s)
+{
+	if (s->alone || atomic_load_explicit(&nr_parked, memory_order_relaxed) == nr_schedulers ||
+	    atomic_exchange(&watching, true))
+		return false;
+	for (unsigned int i = 0; i < nr_schedulers; i++)
+		watched[i] = atomic_load_explicit(&schedulers[i]->slot, memory_order_relaxed);
+	return true;
+}
+
+/* Takes what has waited in a lifo all the time, while its scheduler was in one task's own code. */
+static void watch_end(struct scheduler *s)
+{
+	bool found = false;
+
+	for (unsigned int i = 0; i < nr_schedulers; i++) {
+		struct scheduler *other = schedulers[i];
+		uint64_t slot = atomic_load_explicit(&other->slot, memory_order_relaxed);
+		struct task *t;
+
+		if (other == s || slot != watched[i] || (slot & SLOT_RUNTIME) ||
+		    !atomic_load_explicit(&other->lifo, memory_order_relaxed))
+			continue;
+		/* acquire: pairs with task_ready() */
+		t = atomic_exchange_explicit(&other->lifo, NULL, memory_order_acq_rel);
+		if (!t)
+			continue;
+		found = true;
+		counter_add(&s->steals, 1);
+		scheduler_queue(s, t);
+	}
+	s->watch_ns = found || s->watch_ns < WATCH_MIN_NS ? WATCH_MIN_NS :
+		      2 * s->watch_ns < WATCH_MAX_NS ? 2 * s->watch_ns : WATCH_MAX_NS;
+	atomic_store(&watching, false);
+}
+
+void scheduler_watch(struct scheduler *s)
+{
+	if (unlikely(atomic_load_explicit(&nr_parked, memory_order_relaxed) &&
+		     !atomic_load_explicit(&watching, memory_order_relaxed)))
+		scheduler_wake_one(s);
+}
+
 static void park(struct scheduler *s)
 {
 	uint32_t parked = 1;
-	bool found;
+	int64_t deadline = wheel_next(&s->wheel), look;
+	bool found, watch;
 
 	/* relaxed: the barrier orders them before the last look */
 	atomic_store_explicit(&s->parked, 1, memory_order_relaxed);
@@ -348,9 +401,16 @@ static void park(struct scheduler *s)
 		atomic_load_explicit(&s->works, memory_order_relaxed) ||
 		atomic_load_explicit(&s->lifo, memory_order_relaxed) || s->bound_first ||
 		(!s->alone && anything_to_steal()) || atomic_load_explicit(&stopping, memory_order_relaxed);
+	watch = !found && watch_begin(s);
+	if (watch) {
+		look = clock_now() + s->watch_ns;
+		deadline = look < deadline ? look : deadline;
+	}
 	if (!found)
 		counter_add(&s->parks, 1);
-	io_poll(s, found ? 0 : wheel_next(&s->wheel));
+	io_poll(s, found ? 0 : deadline);
+	if (watch)
+		watch_end(s);
 	if (atomic_compare_exchange_strong_explicit(&s->parked, &parked, 0, memory_order_acq_rel,
 						    memory_order_relaxed))
 		atomic_fetch_sub_explicit(&nr_parked, 1, memory_order_relaxed);
@@ -452,6 +512,7 @@ static int scheduler_new(unsigned int index, bool alone)
 	s->bound_last = &s->bound_first;
 	s->random = 2463534242u + index * 7919;
 	s->spin_ns = SPIN_MAX_NS;
+	s->watch_ns = WATCH_MIN_NS;
 	wheel_init(&s->wheel, clock_now());
 	for (int p = 0; p < 3; p++) {
 		s->queues[p] = run_queue_new(!alone);
@@ -477,6 +538,7 @@ int schedulers_start(unsigned int n, const struct task_hooks *hooks)
 		return -EINVAL;
 	task_hooks = hooks;
 	atomic_store(&stopping, false);
+	atomic_store(&watching, false);
 	atomic_store(&nr_left, 0);
 	atomic_store(&nr_parked, 0);
 	atomic_store(&nr_spinning, 0);

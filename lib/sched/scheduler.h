@@ -57,7 +57,7 @@ struct scheduler {
 	struct task *current __attribute__((aligned(CACHE_LINE)));
 	struct task *leaving;			/* whose context was just saved */
 	enum task_after after;
-	int budget;				/* runtime calls left in this slice */
+	int budget;				/* half runtime calls left in this slice */
 	int ticks;				/* switches left before the loop looks at ring, timers, post box */
 	unsigned int lifo_streak;
 	uint64_t generation;			/* of the slot word, as its worker knows it */
@@ -69,6 +69,7 @@ struct scheduler {
 	bool alone;				/* the only scheduler: nobody steals, nobody is to be woken */
 	uint32_t random;
 	int64_t spin_ns;			/* how long to look for work before parking; adapts */
+	int64_t watch_ns;			/* how often to look while others run; adapts */
 	uint64_t next_id;			/* see scheduler_unique_id() */
 
 	struct slab_cache slabs;
@@ -135,11 +136,15 @@ static inline struct scheduler *runtime_enter(const char *name)
 	return s;
 }
 
+/* When nothing since runtime_enter() can have switched: s is still the caller's. */
+static inline void runtime_leave_on(struct scheduler *s)
+{
+	atomic_store_explicit(&s->slot, s->generation << 1 | SLOT_USER, memory_order_relaxed);
+}
+
 static inline void runtime_leave(void)
 {
-	struct scheduler *s = scheduler_self();
-
-	atomic_store_explicit(&s->slot, s->generation << 1 | SLOT_USER, memory_order_relaxed);
+	runtime_leave_on(scheduler_self());
 }
 
 /* As runtime_enter(), but NULL on a foreign thread (or when no runtime runs). */
@@ -188,11 +193,31 @@ _Noreturn void task_rest(struct scheduler *s);
 /* Leaves for good; the context is not saved. */
 _Noreturn void task_exit(struct scheduler *s);
 
-/* Takes one from the slice; yields when it is used up. */
-static inline void task_spend(struct scheduler *s)
+/*
+ * Takes a runtime call from the slice; yields when it is used up. Receiving what is there already costs half: whoever
+ * receives from many can then empty its mailbox within a slice after each sender's slice, while that is in the cache.
+ */
+static inline void task_spend_receive(struct scheduler *s)
 {
 	if (unlikely(--s->budget <= 0))
 		task_yield(s);
+}
+
+static inline void task_spend(struct scheduler *s)
+{
+	if (unlikely((s->budget -= 2) <= 0))
+		task_yield(s);
+}
+
+/* The end of most runtime calls. */
+static inline void task_spend_and_leave(struct scheduler *s)
+{
+	if (likely((s->budget -= 2) > 0)) {
+		runtime_leave_on(s);
+		return;
+	}
+	task_yield(s);
+	runtime_leave();
 }
 
 /* Acts on signals; true: the task has to end, by hooks->die, as soon as nothing of it is in the kernel. */

@@ -368,6 +368,7 @@ void task_ready(struct scheduler *s, struct task *t, bool next)
 	} else {
 		/* release: a thief that takes t (acquire) sees all that made it runnable; acquire: for evicted */
 		evicted = atomic_exchange_explicit(&s->lifo, t, memory_order_acq_rel);
+		scheduler_watch(s);
 	}
 	if (evicted)
 		scheduler_queue(s, evicted);

@@ -7,7 +7,7 @@
 
 #include "sched/scheduler.h"
 
-#define SLICE_BUDGET	256	/* runtime calls until a task yields */
+#define SLICE_BUDGET	512	/* until a task yields: 256 runtime calls, see task_spend() */
 #define PASS_TICKS	64	/* switches until ring, timers and post box are looked at */
 
 extern const struct task_hooks *task_hooks __attribute__((visibility("hidden")));
@@ -23,6 +23,9 @@ void scheduler_queue(struct scheduler *s, struct task *t);
 
 /* Backlog has appeared: gets one more scheduler to look for work, unless one is looking already. */
 void scheduler_wake_one(struct scheduler *s);
+
+/* A task was put into s's lifo: has somebody watch that it does not wait there for long. */
+void scheduler_watch(struct scheduler *s);
 
 /* Hands a runnable task to a scheduler's post box, or, from a foreign thread, to whichever looks first. */
 void scheduler_post_task(struct scheduler *to, struct task *t);
