@@ -92,7 +92,7 @@ static void process_init(struct scheduler *s, struct process *p, const struct mo
 		memset(extra, 0, sizeof(*extra));
 	atomic_store_explicit(&t->pending, 0, memory_order_relaxed);
 	t->next = NULL;
-	t->sp = NULL;
+	__atomic_store_n(&t->sp, NULL, __ATOMIC_RELAXED);	/* run_queue_take() peeks at it */
 	t->stack = NULL;
 	t->stack_class = stack_class(opts->stack_size);
 	t->flags = (opts->flags & MOTE_PINNED ? TASK_PINNED : 0) | (opts->server ? TASK_STACKLESS : 0);
@@ -119,7 +119,8 @@ static void process_init(struct scheduler *s, struct process *p, const struct mo
 		p->parent_serial = process_serial(parent);
 		p->parent_slot = parent->task.slot;
 	}
-	atomic_store_explicit(&t->serial, process_serial(p) + 1, memory_order_relaxed);
+	/* release: who finds the former tenant gone by this sees what that one did before */
+	atomic_store_explicit(&t->serial, process_serial(p) + 1, memory_order_release);
 	/* release: whoever pushes to the open inbox, or takes the serial for alive, finds the rest in order */
 	atomic_store_explicit(&t->inbox, 0, memory_order_release);
 }

@@ -113,7 +113,8 @@ static inline struct process *process_lookup(mote_pid pid)
 	if (unlikely(pid.slot >= atomic_load_explicit(&process_table_used, memory_order_relaxed) || pid.node))
 		return NULL;
 	p = &process_table[pid.slot];
-	return likely(process_serial(p) == pid.serial && pid.serial) ? p : NULL;
+	/* acquire: pairs with process_init(); a noproc happens after the death */
+	return likely(atomic_load_explicit(&p->task.serial, memory_order_acquire) == pid.serial && pid.serial) ? p : NULL;
 }
 
 static inline bool process_dead(const struct process *p)

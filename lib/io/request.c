@@ -251,7 +251,7 @@ int call_submit(struct call *c, const struct io_uring_sqe *sqe)
 
 int call_blocking(struct call *c, int64_t (*fn)(void *arg), void *arg, int64_t *result)
 {
-	int err = blocking_run(fn, arg, result, INT64_MAX);
+	int err = blocking_run(fn, arg, result, BLOCKING_UNLIMITED);
 
 	if (err == -EINTR)
 		c->die = true;

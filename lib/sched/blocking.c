@@ -225,7 +225,8 @@ int blocking_run(int64_t (*fn)(void *arg), void *arg, int64_t *result, int64_t d
 	struct scheduler *s = scheduler_self();
 	struct task *self = s->current;
 	struct alarm a = { .timer.fire = alarm_fire, .task = self };
-	int err = task_clamp(self, &deadline_ns);
+	bool unlimited = deadline_ns == BLOCKING_UNLIMITED;
+	int err = unlimited ? 0 : task_clamp(self, &deadline_ns);
 	struct job *j;
 
 	if (err)
@@ -239,7 +240,7 @@ int blocking_run(int64_t (*fn)(void *arg), void *arg, int64_t *result, int64_t d
 	j->fn = fn;
 	j->arg = arg;
 	j->task = self;
-	if (deadline_ns != INT64_MAX)
+	if (deadline_ns != INT64_MAX && !unlimited)
 		wheel_arm(&s->wheel, &a.timer, deadline_ns);
 	err = job_queue(j);
 	if (!err)

@@ -7,6 +7,9 @@
 
 #include <stdint.h>
 
+/* A deadline that never comes, for calls that are short and must also work in cleanups. */
+#define BLOCKING_UNLIMITED (INT64_MAX - 1)
+
 /*
  * Runs fn(arg) on a thread of the pool while the calling task waits. 0, with *result (may be NULL).
  * -ETIMEDOUT: the deadline came, fn was not begun and never will be. -EINPROGRESS: the deadline came, fn goes on.

@@ -141,6 +141,11 @@ struct task *scheduler_pick(struct scheduler *s)
 
 static void stack_release(struct scheduler *s, struct task *t)
 {
+#ifdef MOTE_TSAN
+	/* Its shadow call stack still has the frames of the tenant that left. */
+	__tsan_destroy_fiber(t->stack->fiber);
+	t->stack->fiber = NULL;
+#endif
 	stack_put(&s->stacks, t->stack);
 	t->stack = NULL;
 	__atomic_store_n(&t->sp, NULL, __ATOMIC_RELAXED);	/* run_queue_take() peeks at it */
