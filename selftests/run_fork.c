@@ -1,0 +1,223 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0
+/* After fork the child's runtime is dead until started anew; the parent's goes on. Descriptors close at exec. */
+#include "proc.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <sys/wait.h>
+
+enum { GO = 1, DATA };
+
+static int wait_for(pid_t pid)
+{
+	int status = -1;
+
+	if (pid < 0 || waitpid(pid, &status, 0) != pid)
+		return -1;
+	if (WIFSIGNALED(status))
+		test_note("child: signal %d", WTERMSIG(status));
+	return WIFEXITED(status) ? WEXITSTATUS(status) : 1000 + WTERMSIG(status);
+}
+
+static void adds(void *arg)
+{
+	mote_ref ref;
+	mote_pid p = mote_spawn_monitor(mirror, NULL, &ref);
+
+	if (!ping(p))
+		return;
+	mote_exit_pid(p, MOTE_REASON_KILL);
+	if (!got_down(ref, p, MOTE_KILLED))
+		return;
+	mote_sleep(mote_in_ms(1));
+	++*(int *)arg;
+}
+
+/* What a child must find: nothing runs, nothing of the parent is there. 0, or which check failed. */
+static int nothing_runs(mote_pid of_parent)
+{
+	struct mote_runtime_info info = { .size = sizeof(info) };
+
+	if (mote_in_process())
+		return 1;
+	if (mote_pid_valid(mote_self()))
+		return 2;
+	if (mote_runtime_info(&info) != -ESRCH)
+		return 3;
+	if (mote_pid_valid(mote_spawn(sink, NULL)))
+		return 4;
+	if (mote_alive(of_parent))
+		return 5;
+	if (mote_pid_valid(mote_whereis("forks")))
+		return 6;
+	if (mote_stop(MOTE_NOW, NULL, NULL) != -ESRCH)
+		return 7;
+	return 0;
+}
+
+static int start_anew(void)
+{
+	int n = 0;
+
+	for (int i = 0; i < 3; i++)
+		if (mote_run(adds, &n, SCHEDULERS(2)))
+			return 20;
+	if (n != 3)
+		return 21;
+	if (mote_start(SCHEDULERS(2)))
+		return 22;
+	if (!mote_pid_valid(mote_spawn(adds, &n)))
+		return 23;
+	for (int i = 0; i < 60000 && *(volatile int *)&n != 4; i++)
+		usleep(1000);
+	if (mote_stop(PATIENCE, NULL, NULL))
+		return 24;
+	return n == 4 ? 0 : 25;
+}
+
+static _Atomic bool stop;
+static _Atomic unsigned long beats;
+
+static void beats_on(void *arg)
+{
+	(void)arg;
+	while (!atomic_load(&stop)) {
+		struct mote_msg *m;
+
+		mote_send(mote_self(), DATA, "x", 1);
+		m = mote_receive(MOTE_FOREVER);
+		mote_msg_free(m);
+		atomic_fetch_add(&beats, 1);
+		mote_sleep(mote_in_us(50));
+	}
+}
+
+static void parent_goes_on(void)
+{
+	unsigned long before = atomic_load(&beats);
+
+	for (int i = 0; i < 60000 && atomic_load(&beats) < before + 3; i++)
+		usleep(1000);
+	EXPECT(atomic_load(&beats) >= before + 3);
+}
+
+static void from_a_foreign_thread(void)
+{
+	mote_pid p;
+	int rounds = (int)test_rounds(30);
+
+	atomic_store(&stop, false);
+	EXPECT_EQ(mote_start(SCHEDULERS(2)), 0);
+	p = mote_spawn_opts(&(struct mote_spawn_opts){
+		.size = sizeof(struct mote_spawn_opts), .fn = beats_on, .name = "forks" });
+	for (int i = 0; i < 20; i++)
+		mote_spawn(beats_on, NULL);
+	for (int i = 0; i < rounds; i++) {
+		pid_t pid;
+
+		fflush(stdout);
+		pid = fork();
+		if (pid == 0) {
+			int err = nothing_runs(p);
+
+			_exit(err ? err : i % 3 ? 0 : start_anew());
+		}
+		EXPECT_EQ(wait_for(pid), 0);
+		parent_goes_on();
+		EXPECT(mote_alive(p));
+	}
+	atomic_store(&stop, true);
+	EXPECT_EQ(mote_stop(PATIENCE, NULL, NULL), 0);
+}
+
+static void from_a_process(void)
+{
+	mote_pid me = mote_self();
+
+	for (int i = 0; i < 10; i++) {
+		pid_t pid;
+
+		fflush(stdout);
+		pid = fork();
+		if (pid == 0)
+			_exit(nothing_runs(me));
+		EXPECT_EQ(wait_for(pid), 0);
+		EXPECT(mote_pid_equal(mote_self(), me));
+		mote_send(me, DATA, NULL, 0);
+		EXPECT(got_type(DATA));
+		EXPECT_EQ(mote_sleep(mote_in_us(100)), 0);
+	}
+}
+
+static void before_start(void)
+{
+	pid_t pid;
+
+	fflush(stdout);
+	pid = fork();
+	if (pid == 0)
+		_exit(start_anew());
+	EXPECT_EQ(wait_for(pid), 0);
+}
+
+static void after_stop(void)
+{
+	int n = 0;
+	pid_t pid;
+
+	EXPECT_EQ(mote_run(adds, &n, SCHEDULERS(2)), 0);
+	fflush(stdout);
+	pid = fork();
+	if (pid == 0)
+		_exit(start_anew());
+	EXPECT_EQ(wait_for(pid), 0);
+	EXPECT_EQ(mote_run(adds, &n, SCHEDULERS(2)), 0);
+	EXPECT_EQ(n, 2);
+}
+
+/* Descriptors that the program had before are its own business. */
+static bool open_before[1024];
+
+static void look(bool *open)
+{
+	for (int fd = 0; fd < 1024; fd++)
+		open[fd] = fcntl(fd, F_GETFD) >= 0;
+}
+
+static int64_t job(void *arg)
+{
+	return *(int *)arg;
+}
+
+static void opens_all_kinds(void)
+{
+	mote_timer t = mote_send_after(mote_in_ms(1000000), mote_self(), GO, NULL, 0);
+	int one = 1, opened = 0;
+
+	EXPECT(t.id);
+	EXPECT(mote_file_open("/dev/null", O_RDONLY, 0) >= 0);
+	EXPECT_EQ(mote_blocking(job, &one, NULL, PATIENCE), 0);
+	mote_sleep(mote_in_ms(1));
+	for (int fd = 0; fd < 1024; fd++) {
+		int flags = fcntl(fd, F_GETFD);
+
+		if (flags < 0 || open_before[fd])
+			continue;
+		opened++;
+		if (!EXPECT(flags & FD_CLOEXEC))
+			test_note("descriptor %d", fd);
+	}
+	test_note("%d descriptors are open while the runtime runs", opened);
+	EXPECT(opened > 0);
+}
+
+int main(void)
+{
+	look(open_before);
+	selftest_case("fork before any start", before_start);
+	selftest_process_opts("every descriptor is closed at exec", opens_all_kinds, SCHEDULERS(2));
+	selftest_case("fork while the runtime runs: dead in the child until started anew", from_a_foreign_thread);
+	selftest_process("fork in a process", from_a_process);
+	selftest_case("fork after a stop", after_stop);
+	return selftest_done();
+}
