@@ -64,7 +64,7 @@ static inline int io_count_fds(void)
 
 static inline void io_await_down(mote_ref ref)
 {
-	struct mote_msg *m = mote_receive_ref(ref, mote_in_ms(10000));
+	struct mote_msg *m = mote_receive_ref(ref, mote_in_ms(40000));
 
 	EXPECT(m != NULL);
 	mote_msg_free(m);
@@ -76,7 +76,7 @@ static inline bool io_recv_all(int fd, void *buf, size_t size)
 	size_t got = 0;
 
 	while (got < size) {
-		ssize_t n = mote_net_recv(fd, (char *)buf + got, size - got, mote_in_ms(10000));
+		ssize_t n = mote_net_recv(fd, (char *)buf + got, size - got, mote_in_ms(40000));
 
 		if (n <= 0)
 			return false;

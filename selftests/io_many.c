@@ -10,7 +10,7 @@
 #else
 #define CONNECTIONS	1000
 #endif
-#define ROUNDS		30
+#define ROUNDS		10
 
 static struct mote_addr addr;
 static _Atomic int wrong;
@@ -47,18 +47,18 @@ static void acceptor(void *arg)
 static void client(void *arg)
 {
 	uint32_t id = (uint32_t)(intptr_t)arg;
-	int fd = mote_net_connect(&addr, mote_in_ms(30000));
+	int fd = mote_net_connect(&addr, mote_in_ms(50000));
 
 	if (!EXPECT(fd >= 0))
 		return;
 	for (uint32_t i = 0; i < ROUNDS; i++) {
 		/* Mostly small, now and then more than one buffer holds. */
-		size_t size = i % 10 == 9 ? 1500 : 4 + i % 3;
+		size_t size = i % 5 == 4 ? 1500 : 4 + i % 3;
 		uint32_t out[1500] = { 0 }, in[1500] = { 0 };
 
 		for (size_t k = 0; k < size; k++)
 			out[k] = id * 1000003 + i * 5003 + k;
-		if (mote_net_send(fd, out, size * 4, mote_in_ms(30000)) != (ssize_t)size * 4 ||
+		if (mote_net_send(fd, out, size * 4, mote_in_ms(50000)) != (ssize_t)size * 4 ||
 		    !io_recv_all(fd, in, size * 4) || memcmp(in, out, size * 4)) {
 			atomic_fetch_add(&wrong, 1);
 			return;
@@ -140,7 +140,7 @@ static void relay_writer(void *arg)
 		for (size_t i = 0; i < n; i++)
 			values[i] = next + i;
 		next += n;
-		if (mote_net_send(fd, values, n * 4, mote_in_ms(10000)) < 0)
+		if (mote_net_send(fd, values, n * 4, mote_in_ms(50000)) < 0)
 			return;
 		if (next % 3 == 0)
 			mote_yield();
@@ -149,7 +149,7 @@ static void relay_writer(void *arg)
 
 static void wander(void)
 {
-	enum { STREAMS = 16, TURNS = 500 };
+	enum { STREAMS = 16, TURNS = 300 };
 	static struct relay relays[STREAMS];
 	mote_ref writers[STREAMS], spinners[8];
 

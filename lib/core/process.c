@@ -17,8 +17,12 @@
 #define SPAWN_ROOT	(1u << 31)	/* beside enum mote_spawn_flags: of mote_run() */
 #define CLEANUP_NS INT64_C(5000000000)
 
-static _Atomic uint64_t process_ended[257] __attribute__((aligned(CACHE_LINE)));
-static _Atomic uint64_t process_made[257];
+
+/* By scheduler, the last place for foreign threads: no line that several write. */
+static struct counts {
+	_Atomic uint64_t made, ended;
+} __attribute__((aligned(2 * CACHE_LINE))) counts[257];
+
 static _Atomic unsigned int next_home;
 static __thread int foreign_err;
 
@@ -27,41 +31,38 @@ void foreign_fail(int err)
 	foreign_err = err;
 }
 
-/* Counted per scheduler, the last place is for foreign threads: no line that all write. */
-static void count(_Atomic uint64_t *counters, struct scheduler *s)
+static void count_made(struct scheduler *s)
 {
 	if (s)
-		counter_add(&counters[s->index], 1);
+		counter_add(&counts[s->index].made, 1);
 	else
-		atomic_fetch_add_explicit(&counters[256], 1, memory_order_relaxed);
-}
-
-static uint64_t sum(_Atomic uint64_t *counters)
-{
-	uint64_t total = 0;
-
-	for (int i = 0; i < 257; i++)
-		total += atomic_load_explicit(&counters[i], memory_order_acquire);
-	return total;
+		atomic_fetch_add_explicit(&counts[256].made, 1, memory_order_relaxed);
 }
 
 int64_t process_count(void)
 {
-	uint64_t ended = sum(process_ended);	/* first: never less than there are */
+	int64_t n = 0;
 
-	return (int64_t)(sum(process_made) - ended);
+	/* acquire, and all ends first: never less than there are */
+	for (int i = 0; i < 257; i++)
+		n -= (int64_t)atomic_load_explicit(&counts[i].ended, memory_order_acquire);
+	return n + (int64_t)process_count_spawned();
 }
 
 uint64_t process_count_spawned(void)
 {
-	return sum(process_made);
+	uint64_t n = 0;
+
+	for (int i = 0; i < 257; i++)
+		n += atomic_load_explicit(&counts[i].made, memory_order_relaxed);
+	return n;
 }
 
 void processes_forget(void)
 {
 	for (int i = 0; i < 257; i++) {
-		atomic_store(&process_made[i], 0);
-		atomic_store(&process_ended[i], 0);
+		atomic_store(&counts[i].made, 0);
+		atomic_store(&counts[i].ended, 0);
 	}
 }
 
@@ -210,7 +211,7 @@ mote_pid process_spawn(struct scheduler *s, const struct mote_spawn_opts *opts, 
 		}
 	}
 	pid = process_pid(p);
-	count(process_made, s);
+	count_made(s);
 	task_spawned(s, &p->task);
 	return pid;
 }
@@ -407,7 +408,7 @@ static void process_bury(struct scheduler *s, struct process *p, const struct mo
 	mailbox_end(s, p, reason);
 	held_end(s, p, reason);
 	refs_end(s, p);
-	count(process_ended, s);
+	counter_add(&counts[s->index].ended, 1);
 	links_tell(s, p, reason);
 	watchers_tell(s, p, reason);
 	log_abnormal(p, reason);

@@ -26,7 +26,7 @@ struct slots {
 	struct task *free;
 	uint32_t nr;
 	uint32_t fresh, fresh_end;
-};
+} __attribute__((aligned(2 * CACHE_LINE)));	/* neighbours in own[] are different workers' */
 
 static struct slots own[256];		/* by scheduler; only its worker touches it */
 static struct lock shared_lock;		/* shared */

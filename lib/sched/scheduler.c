@@ -242,6 +242,18 @@ static uint32_t random_next(struct scheduler *s)
 	return s->random;
 }
 
+/* One has been stolen: takes the older half of the rest, too. */
+static void steal_fresh(struct scheduler *s, struct scheduler *victim)
+{
+	struct task *t;
+
+	counter_add(&s->steals, 1);
+	for (int64_t n = deque_length(&victim->fresh) / 2; n > 0 && (t = deque_steal(&victim->fresh)); n--) {
+		scheduler_queue(s, t);
+		counter_add(&s->steals, 1);
+	}
+}
+
 static struct task *steal(struct scheduler *s)
 {
 	static const int order[] = { MOTE_PRIORITY_HIGH, MOTE_PRIORITY_NORMAL, MOTE_PRIORITY_LOW };
@@ -265,7 +277,7 @@ static struct task *steal(struct scheduler *s)
 		}
 		loot[0] = deque_steal(&victim->fresh);
 		if (loot[0]) {
-			counter_add(&s->steals, 1);
+			steal_fresh(s, victim);
 			return loot[0];
 		}
 	}

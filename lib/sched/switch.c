@@ -363,6 +363,9 @@ void task_ready(struct scheduler *s, struct task *t, bool next)
 		scheduler_post_anywhere(t);
 		return;
 	}
+	/* Its stack is needed soon: fetched while the waker goes on. */
+	__builtin_prefetch(t->sp, 1);
+	__builtin_prefetch((char *)t->sp + CACHE_LINE, 1);
 	if (!next || t->priority != MOTE_PRIORITY_NORMAL || (t->flags & (TASK_PINNED | TASK_BOUND))) {
 		scheduler_queue(s, t);
 		return;
