@@ -193,6 +193,8 @@ struct mote_msg *mote_receive(mote_deadline deadline)
 	if (unlikely(!sig))
 		return receive("mote_receive", &any, deadline);
 	held_add(p, sig);
+	if (unlikely(atomic_load_explicit(&s->holds_back, memory_order_relaxed)))
+		task_hooks->flush(s, s);
 	if (signals_pending(p))
 		signals_act(s, p);
 	if (likely(--s->budget > 0)) {

@@ -2,6 +2,7 @@
 /*
  * Sending, and messages as blocks that change hands.
  */
+#include "core/outbox.h"
 #include "core/process.h"
 
 #include <mote/name.h>
@@ -46,14 +47,29 @@ static inline void payload_copy(struct signal *sig, const void *data, size_t siz
 		memcpy(to, from, size);
 }
 
+/* After a send: like process_leave(), but a stream may go on. */
+static inline void send_leave(struct scheduler *s)
+{
+	struct process *self;
+
+	if (unlikely(!s))
+		return;
+	self = process_self(s);
+	if (signals_pending(self))
+		signals_act(s, self);
+	task_spend_and_leave(s);
+}
+
 static inline __attribute__((always_inline)) int send_to(struct scheduler *s, mote_pid to, uint32_t type, const void *data, size_t size)
 {
 	int err = check(s, type, data, size);
 	struct signal *sig;
+	struct process *p;
 
 	if (unlikely(err))
 		return err;
-	if (unlikely(!process_lookup(to)))
+	p = process_lookup(to);
+	if (unlikely(!p))
 		return 0;
 	sig = signal_new(s, SIGNAL_MESSAGE, size);
 	if (unlikely(!sig))
@@ -62,7 +78,9 @@ static inline __attribute__((always_inline)) int send_to(struct scheduler *s, mo
 	sig->msg.from = caller_pid(s);
 	sig->msg.type = type;
 	payload_copy(sig, data, size);
-	signal_send(s, sig, to.slot, false);
+	if (!s || s->alone || likely(atomic_load_explicit(&p->task.home, memory_order_relaxed) == s->index) ||
+	    !outbox_hold(s, sig, to.slot))
+		signal_send(s, sig, to.slot, false);
 	return 0;
 }
 
@@ -71,8 +89,7 @@ int mote_send(mote_pid to, uint32_t type, const void *data, size_t size)
 	struct scheduler *s = runtime_try_enter();
 	int err = send_to(s, to, type, data, size);
 
-	if (likely(s))
-		process_leave(s);
+	send_leave(s);
 	return err;
 }
 

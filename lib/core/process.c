@@ -5,6 +5,7 @@
  * Order at the end, which is the law: cleanups; then names, timers, descriptors and memory go; then the inbox is closed;
  * then links and monitors are told. Who hears of a death finds nothing left of the dead.
  */
+#include "core/outbox.h"
 #include "core/process.h"
 #include "io/io.h"
 
@@ -339,9 +340,12 @@ void mote_check(void)
 
 	if (unlikely(!s))
 		runtime_misuse("mote_check");
-	if (likely(!signals_pending(process_self(s)) && --s->budget > 0))
+	if (likely(!signals_pending(process_self(s)) && --s->budget > 0 &&
+		   !atomic_load_explicit(&s->holds_back, memory_order_relaxed)))
 		return;
 	runtime_enter("mote_check");
+	if (atomic_load_explicit(&s->holds_back, memory_order_relaxed))
+		outbox_flush(s, s);
 	signals_act(s, process_self(s));
 	if (s->budget <= 0)
 		task_yield(s);
@@ -554,6 +558,7 @@ const struct task_hooks process_hooks = {
 	.gone = hook_gone,
 	.no_stack = hook_no_stack,
 	.clamp = hook_clamp,
+	.flush = outbox_flush,
 };
 
 static void server_begin(struct process *p)

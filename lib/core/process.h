@@ -215,12 +215,16 @@ static inline bool signal_deliver(struct scheduler *s, struct process *p, struct
 	return true;
 }
 
-/* By way of the inbox. */
+/* By way of the inbox: a chain for one receiver, linked from the newest. False: the receiver is dead. */
+bool signals_push(struct scheduler *s, struct signal *newest, struct signal *oldest, uint32_t n, uint32_t to_slot);
 void signal_push(struct scheduler *s, struct signal *sig, uint32_t to_slot, bool urgent);
 
 /* Takes sig. to_slot: where; sig->to: whom. urgent: it has to act at the receiver's next runtime call. */
 static inline void signal_send(struct scheduler *s, struct signal *sig, uint32_t to_slot, bool urgent)
 {
+	/* Nothing may overtake what the sender's stream has left behind. */
+	if (unlikely(s && atomic_load_explicit(&s->holds_back, memory_order_relaxed)))
+		task_hooks->flush(s, s);
 	if (sig->kind > SIGNAL_REPLY || !signal_deliver(s, &process_table[to_slot], sig))
 		signal_push(s, sig, to_slot, urgent);
 }
@@ -266,6 +270,8 @@ static inline void process_leave(struct scheduler *s)
 {
 	struct process *p = process_self(s);
 
+	if (unlikely(atomic_load_explicit(&s->holds_back, memory_order_relaxed)))
+		task_hooks->flush(s, s);
 	if (signals_pending(p))
 		signals_act(s, p);
 	task_spend_and_leave(s);

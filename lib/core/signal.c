@@ -67,35 +67,52 @@ struct signal *signal_down_new(struct scheduler *s, struct signal *reuse, mote_p
 	return sig;
 }
 
-void signal_push(struct scheduler *s, struct signal *sig, uint32_t to_slot, bool urgent)
+static void undeliverable_all(struct scheduler *s, struct signal *newest, uint32_t slot)
+{
+	struct signal *sig = newest, *next, *in_order = NULL;
+
+	for (; sig; sig = next) {
+		next = sig->next;
+		sig->next = in_order;
+		in_order = sig;
+	}
+	for (sig = in_order; sig; sig = next) {
+		next = sig->next;
+		signal_undeliverable(s, sig, slot);
+	}
+}
+
+bool signals_push(struct scheduler *s, struct signal *newest, struct signal *oldest, uint32_t n, uint32_t to_slot)
 {
 	struct process *p = &process_table[to_slot];
-	uint64_t old = atomic_load_explicit(&p->task.inbox, memory_order_relaxed), new, count;
+	uint64_t old = atomic_load_explicit(&p->task.inbox, memory_order_relaxed), count;
 
 	do {
 		if (unlikely(old == TASK_DEAD)) {
-			signal_undeliverable(s, sig, to_slot);
-			return;
+			oldest->next = NULL;
+			undeliverable_all(s, newest, to_slot);
+			return false;
 		}
-		if (old <= TASK_NUDGED) {
-			sig->next = NULL;
-			count = 1;
-		} else {
-			sig->next = (struct signal *)(uintptr_t)(old & TASK_POINTER);
-			count = old >> 48;
-			count += count < 0xffff;
-		}
-		new = (uint64_t)(uintptr_t)sig | count << 48;
+		oldest->next = old <= TASK_NUDGED ? NULL : (struct signal *)(uintptr_t)(old & TASK_POINTER);
+		count = (old <= TASK_NUDGED ? 0 : old >> 48) + n;
+		if (count > 0xffff)
+			count = 0xffff;
 		/*
-		 * release: the taker sees the signal; acquire: if it was PARKED, this sender now owns the
+		 * release: the taker sees the signals; acquire: if it was PARKED, this sender now owns the
 		 * receiver's context and flags, which its parking published.
 		 */
-	} while (!atomic_compare_exchange_weak_explicit(&p->task.inbox, &old, new, memory_order_acq_rel,
-							memory_order_relaxed));
-	if (urgent)	/* release, and after the push: whoever sees the flag finds the signal */
-		atomic_store_explicit(&p->task.pending, 1, memory_order_release);
+	} while (!atomic_compare_exchange_weak_explicit(&p->task.inbox, &old, (uint64_t)(uintptr_t)newest | count << 48,
+							memory_order_acq_rel, memory_order_relaxed));
 	if (old == TASK_PARKED)
 		task_ready(s, &p->task, true);
+	return true;
+}
+
+void signal_push(struct scheduler *s, struct signal *sig, uint32_t to_slot, bool urgent)
+{
+	/* release, and after the push: whoever sees the flag finds the signal */
+	if (signals_push(s, sig, sig, 1, to_slot) && urgent)
+		atomic_store_explicit(&process_table[to_slot].task.pending, 1, memory_order_release);
 }
 
 static void exit_noproc(struct scheduler *s, mote_pid dead, mote_pid to)

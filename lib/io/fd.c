@@ -433,27 +433,44 @@ int mote_fd_adopt(int fd)
 	return err;
 }
 
+/*
+ * Ends a receive that is armed ahead, and waits until it is over, so that what comes stays in the socket. 0 with the
+ * lock held, or -errno without.
+ */
+static int inflow_stop(struct call *c)
+{
+	struct fd *f = c->f;
+
+	for (;;) {
+		struct request r;
+		int err;
+
+		lock_take(&f->lock);
+		if (likely(f->in.state == INFLOW_OFF))
+			return 0;
+		inflow_end(f);
+		request_init(&r, c, POLLIN);
+		request_link(&r);
+		lock_drop(&f->lock);
+		err = request_wait_linked(&r, c);
+		if (err)
+			return err;
+	}
+}
+
 int mote_fd_release(int fd)
 {
-	struct fd *f = fd_entry(fd);
+	struct fd *f;
 	struct call c;
 	int err;
 
-	/* Takes both directions, so that a receive that is armed ahead can be ended in peace. */
+	/* Both directions, so that nobody begins anything meanwhile. */
 	err = call_begin_fd(&c, "mote_fd_release", fd, FD_READ | FD_WRITE, CALL_UNLIMITED);
+	if (!err)
+		err = inflow_stop(&c);
 	if (err)
-		return call_end(&c, err);
-	while (lock_take(&f->lock), f->in.state != INFLOW_OFF) {
-		struct request r;
-
-		inflow_end(f);
-		request_init(&r, &c, POLLIN);
-		request_link(&r);
-		lock_drop(&f->lock);
-		err = request_wait_linked(&r, &c);
-		if (err)
-			return call_end(&c, err);
-	}
+		return (int)call_end(&c, err);
+	f = c.f;
 	if (!(f->flags & FD_OPEN))
 		err = -EBADF;
 	else if (f->owner != c.task)
@@ -468,7 +485,7 @@ int mote_fd_release(int fd)
 		f->in.small = false;
 	}
 	lock_drop(&f->lock);
-	return call_end(&c, err);
+	return (int)call_end(&c, err);
 }
 
 mote_pid mote_fd_owner(int fd)
@@ -500,17 +517,16 @@ int mote_fd_wait(int fd, int events, mote_deadline deadline)
 		struct pollfd p = { .fd = fd, .events = events };
 		bool unread;
 
-		/* What was received ahead is for mote_net_recv(); other readers need the rest to stay in the socket. */
-		lock_take(&c.f->lock);
+		/* Whoever else reads it needs what comes to stay in the socket; what has come is for mote_net_recv(). */
+		err = inflow_stop(&c);
+		if (err)
+			break;
 		unread = c.f->in.first;
 		c.f->in.small = false;
-		inflow_end(c.f);
 		lock_drop(&c.f->lock);
 		if (unread && events & MOTE_FD_IN) {
 			err = MOTE_FD_IN;
-			break;
-		}
-		if (poll(&p, 1, 0) < 0) {
+		} else if (poll(&p, 1, 0) < 0) {
 			err = -errno;
 		} else if (p.revents & POLLNVAL) {
 			err = -EBADF;
@@ -523,5 +539,5 @@ int mote_fd_wait(int fd, int events, mote_deadline deadline)
 				err = 0;
 		}
 	}
-	return call_end(&c, err);
+	return (int)call_end(&c, err);
 }

@@ -362,7 +362,7 @@ static bool watch_begin(struct scheduler *s)
 	return true;
 }
 
-/* Takes what has waited in a lifo all the time, while its scheduler was in one task's own code. */
+/* Takes what has waited in a lifo, or was held back, all the time, while its scheduler was in one task's own code. */
 static void watch_end(struct scheduler *s)
 {
 	bool found = false;
@@ -372,8 +372,11 @@ static void watch_end(struct scheduler *s)
 		uint64_t slot = atomic_load_explicit(&other->slot, memory_order_relaxed);
 		struct task *t;
 
-		if (other == s || slot != watched[i] || (slot & SLOT_RUNTIME) ||
-		    !atomic_load_explicit(&other->lifo, memory_order_relaxed))
+		if (other == s || slot != watched[i] || (slot & SLOT_RUNTIME))
+			continue;
+		if (atomic_load_explicit(&other->holds_back, memory_order_relaxed))
+			task_hooks->flush(s, other);
+		if (!atomic_load_explicit(&other->lifo, memory_order_relaxed))
 			continue;
 		/* acquire: pairs with task_ready() */
 		t = atomic_exchange_explicit(&other->lifo, NULL, memory_order_acq_rel);

@@ -31,7 +31,10 @@ struct task_hooks {
 	void (*gone)(struct scheduler *s, struct task *t);	/* AFTER_EXIT: t's stack is off, slot may go */
 	void (*no_stack)(struct scheduler *s, struct task *t, int err);	/* t could not be started: end it */
 	int (*clamp)(struct task *t, int64_t *deadline);	/* t is dying: see task_clamp() */
+	void (*flush)(struct scheduler *s, struct scheduler *from);	/* sends what the task on `from` holds back */
 };
+
+extern const struct task_hooks *task_hooks __attribute__((visibility("hidden")));
 
 /*
  * The word of the slot protocol: low bit RUNTIME or USER, the rest a generation that grows with every switch.
@@ -50,6 +53,7 @@ struct scheduler {
 	unsigned int index;
 	_Atomic(struct task *) posted;		/* tasks made runnable for this scheduler by others */
 	_Atomic(struct work *) works;
+	_Atomic bool holds_back;		/* there may be something for hooks->flush() */
 	_Atomic(struct task *) lifo;		/* woken last, runs next */
 	struct run_queue *queues[3];		/* by enum mote_priority */
 	struct deque fresh;			/* spawned and not yet run */
@@ -71,6 +75,8 @@ struct scheduler {
 	int64_t spin_ns;			/* how long to look for work before parking; adapts */
 	int64_t watch_ns;			/* how often to look while others run; adapts */
 	uint64_t next_id;			/* see scheduler_unique_id() */
+	uint64_t stream_generation;		/* core's, of outbox.c: */
+	uint32_t stream_slot, stream;
 
 	struct slab_cache slabs;
 	struct stack_cache stacks;

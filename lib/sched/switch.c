@@ -286,6 +286,10 @@ static inline __attribute__((always_inline)) void task_leave(struct scheduler *s
 	struct stack *stack = self->stack;
 	struct task *next = NULL;
 
+	/* Order per pair: what self has sent is out before self can run, and send, elsewhere. */
+	if (unlikely(atomic_load_explicit(&s->holds_back, memory_order_relaxed)))
+		task_hooks->flush(s, s);
+
 	/*
 	 * With several priorities a yielding task has to be queued before the next is picked: that takes the loop, since
 	 * it may only be queued once its context is saved.

@@ -10,8 +10,6 @@
 #define SLICE_BUDGET	512	/* until a task yields: 256 runtime calls, see task_spend() */
 #define PASS_TICKS	64	/* switches until ring, timers and post box are looked at */
 
-extern const struct task_hooks *task_hooks __attribute__((visibility("hidden")));
-
 /* Runs t from the worker's own context until somebody switches back to it. */
 void scheduler_run(struct scheduler *s, struct task *t);
 
