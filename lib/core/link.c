@@ -132,8 +132,13 @@ bool link_broken(struct process *p, mote_pid peer)
 
 static void link_send(struct scheduler *s, struct process *p, enum signal_kind kind, mote_pid to, uint64_t id)
 {
-	struct signal *sig = signal_new(s, kind, 0);
+	struct signal *sig;
 
+	if (kind == SIGNAL_LINK && !process_lookup(to)) {
+		signal_exit_absent(s, to, process_pid(p));
+		return;
+	}
+	sig = signal_new(s, kind, 0);
 	if (!sig)
 		return;
 	sig->to = to.serial;

@@ -333,7 +333,7 @@ int mote_reply_msg(struct mote_from from, struct mote_msg *m)
 
 static struct signal *request_send(struct scheduler *s, mote_pid to, struct signal *sig, mote_ref *ref, int *err)
 {
-	static const struct mote_reason noproc = { .kind = MOTE_NOPROC };
+	struct mote_reason absence = process_absence(to);
 	struct process *self = process_self(s);
 	struct ref_slot *slot;
 
@@ -354,7 +354,7 @@ static struct signal *request_send(struct scheduler *s, mote_pid to, struct sign
 	if (process_lookup(to)) {
 		signal_send(s, sig, to.slot, false);
 	} else {
-		request_refuse(s, sig, to, &noproc);
+		request_refuse(s, sig, to, &absence);
 		signal_free(s, sig);
 	}
 	return sig;
@@ -400,7 +400,7 @@ static int call_result(struct mote_msg *m, struct mote_msg **reply)
 	int err = 0;
 
 	if (down)
-		err = down->reason.kind == MOTE_NOPROC ? -ESRCH : -EPIPE;
+		err = down->reason.kind == MOTE_NOPROC || down->reason.kind == MOTE_NOCONNECTION ? -ESRCH : -EPIPE;
 	if (!err && reply)
 		*reply = m;
 	else

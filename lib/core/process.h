@@ -12,6 +12,7 @@
 #define CORE_PROCESS_H
 
 #include "core/signal.h"
+#include "port/port.h"
 #include "sched/scheduler.h"
 
 #include <mote/message.h>
@@ -110,11 +111,18 @@ static inline struct process *process_lookup(mote_pid pid)
 	struct process *p;
 
 	/* relaxed: a pid that was learnt in any proper way comes after its slot */
-	if (unlikely(pid.slot >= atomic_load_explicit(&process_table_used, memory_order_relaxed) || pid.node))
+	if (unlikely(pid.slot >= atomic_load_explicit(&process_table_used, memory_order_relaxed) ||
+		     !port_is_here(pid.node)))
 		return NULL;
 	p = &process_table[pid.slot];
 	/* acquire: pairs with process_init(); a noproc happens after the death */
 	return likely(atomic_load_explicit(&p->task.serial, memory_order_acquire) == pid.serial && pid.serial) ? p : NULL;
+}
+
+/* Why there is no such process. */
+static inline struct mote_reason process_absence(mote_pid pid)
+{
+	return (struct mote_reason){ .kind = port_is_here(pid.node) ? MOTE_NOPROC : MOTE_NOCONNECTION };
 }
 
 static inline bool process_dead(const struct process *p)
@@ -254,6 +262,9 @@ void signals_take(struct scheduler *s, struct process *p);
 
 /* Room for a reason in sig's payload: struct mote_exit_info or mote_down_info, then the reason's bytes. */
 struct signal *signal_exit_new(struct scheduler *s, mote_pid from, const struct mote_reason *reason);
+
+/* The exit signal that a link to nobody is answered with. */
+void signal_exit_absent(struct scheduler *s, mote_pid absent, mote_pid to);
 struct signal *signal_down_new(struct scheduler *s, struct signal *reuse, mote_pid from, mote_ref ref,
 			       const struct mote_reason *reason);
 

@@ -146,7 +146,7 @@ void ref_consumed(struct process *p, struct signal *sig)
 
 int ref_monitor(struct scheduler *s, struct process *p, struct ref_slot *slot, mote_ref ref, mote_pid target)
 {
-	static const struct mote_reason noproc = { .kind = MOTE_NOPROC };
+	struct mote_reason absence = process_absence(target);
 	struct signal *sig = signal_new(s, SIGNAL_MONITOR, sizeof(struct mote_down_info));
 
 	if (!sig)
@@ -161,7 +161,7 @@ int ref_monitor(struct scheduler *s, struct process *p, struct ref_slot *slot, m
 		signal_send(s, sig, target.slot, true);
 		return 0;
 	}
-	sig = signal_down_new(s, sig, target, ref, &noproc);
+	sig = signal_down_new(s, sig, target, ref, &absence);
 	sig->to = process_serial(p);
 	signal_send(s, sig, p->task.slot, true);
 	return 0;

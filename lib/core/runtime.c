@@ -4,6 +4,7 @@
  */
 #include "core/process.h"
 #include "io/io.h"
+#include "port/port.h"
 #include "sched/blocking.h"
 
 #include <mote/info.h>
@@ -356,7 +357,7 @@ int mote_runtime_info(struct mote_runtime_info *info)
 	full.schedulers = schedulers_count();
 	full.io = io_name();
 	full.guards = stack_guards();
-	full.port = "none";
+	full.port = port_name();
 	full.processes = (uint64_t)process_count();
 	full.spawned = process_count_spawned();
 	for (unsigned int i = 0; i < full.schedulers; i++) {

@@ -115,10 +115,10 @@ void signal_push(struct scheduler *s, struct signal *sig, uint32_t to_slot, bool
 		atomic_store_explicit(&process_table[to_slot].task.pending, 1, memory_order_release);
 }
 
-static void exit_noproc(struct scheduler *s, mote_pid dead, mote_pid to)
+void signal_exit_absent(struct scheduler *s, mote_pid absent, mote_pid to)
 {
-	struct mote_reason noproc = { .kind = MOTE_NOPROC };
-	struct signal *sig = signal_exit_new(s, dead, &noproc);
+	struct mote_reason absence = process_absence(absent);
+	struct signal *sig = signal_exit_new(s, absent, &absence);
 
 	if (!sig)
 		return;
@@ -134,7 +134,7 @@ void signal_undeliverable(struct scheduler *s, struct signal *sig, uint32_t slot
 
 	switch (sig->kind) {
 	case SIGNAL_LINK:
-		exit_noproc(s, dead, sig->msg.from);
+		signal_exit_absent(s, dead, sig->msg.from);
 		break;
 	case SIGNAL_UNLINK:
 		sig->kind = SIGNAL_UNLINK_ACK;
