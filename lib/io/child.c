@@ -113,9 +113,7 @@ int mote_child_start(struct mote_child *child, const char *const argv[], const c
 	struct call c;
 	int err;
 
-	err = call_begin(&c, "mote_child_start", MOTE_FOREVER);
-	if (err == -ECANCELED)
-		err = 0;	/* starting is not waiting: cleanups may */
+	err = call_begin(&c, "mote_child_start", CALL_UNLIMITED);
 	st.owner = c.task;
 	if (!err)
 		err = call_blocking(&c, start_child, &st, &result);

@@ -153,7 +153,8 @@ static void request_cancel(struct request *r)
 int request_wait(struct request *r, struct call *c)
 {
 	struct scheduler *s = scheduler_self();
-	bool park = !c->die;	/* the signal came when an earlier request of this call was done: nothing will wake us */
+	/* If a signal or a close came before this request was there, nothing will wake us: look first. */
+	bool park = !c->die && !atomic_load_explicit(&r->closed, memory_order_relaxed);
 	int why = 0;
 
 	if (c->deadline < CALL_UNLIMITED.ns) {

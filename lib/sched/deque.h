@@ -1,21 +1,19 @@
 /* SPDX-License-Identifier: MIT OR GPL-2.0 */
 /*
- * sched/deque.h: a work-stealing deque of fixed size (Chase and Lev, 2005). Its owner pushes and takes at the young end;
- * anybody steals at the old one.
+ * sched/deque.h: a work-stealing deque (Chase and Lev, 2005). Its owner pushes and takes at the young end; anybody steals
+ * at the old one.
  */
 #ifndef SCHED_DEQUE_H
 #define SCHED_DEQUE_H
 
-#include "sched/task.h"
+#include "sched/queue.h"
 
 #include <stdint.h>
-
-#define DEQUE_SIZE 64
 
 struct deque {
 	_Atomic int64_t old __attribute__((aligned(CACHE_LINE)));	/* next to steal; only grows */
 	_Atomic int64_t young __attribute__((aligned(CACHE_LINE)));	/* next to fill; the owner's */
-	_Atomic(struct task *) slots[DEQUE_SIZE];
+	_Atomic(struct run_ring *) ring;
 };
 
 static inline int64_t deque_length(const struct deque *d)
@@ -24,15 +22,19 @@ static inline int64_t deque_length(const struct deque *d)
 	       atomic_load_explicit(&d->old, memory_order_relaxed);
 }
 
-/* By the owner. False: full. */
+/* By the owner. False: out of memory. */
 static inline bool deque_push(struct deque *d, struct task *t)
 {
 	int64_t young = atomic_load_explicit(&d->young, memory_order_relaxed);
+	struct run_ring *ring = atomic_load_explicit(&d->ring, memory_order_relaxed);
 
 	/* acquire: a thief has read its slot before it moved `old`, and the slot may be filled again */
-	if (young - atomic_load_explicit(&d->old, memory_order_acquire) >= DEQUE_SIZE)
-		return false;
-	atomic_store_explicit(&d->slots[young % DEQUE_SIZE], t, memory_order_relaxed);
+	if (unlikely(young - atomic_load_explicit(&d->old, memory_order_acquire) > (int64_t)ring->mask)) {
+		if (!run_ring_grow(&d->ring, (uint64_t)young))
+			return false;
+		ring = atomic_load_explicit(&d->ring, memory_order_relaxed);
+	}
+	atomic_store_explicit(&ring->slots[(uint64_t)young & ring->mask], t, memory_order_relaxed);
 	/* release: the thief sees the slot, and the task as it was spawned */
 	atomic_store_explicit(&d->young, young + 1, memory_order_release);
 	return true;
@@ -46,11 +48,14 @@ static inline struct task *deque_steal(struct deque *d)
 	 * the thief sees `young` already lowered, or the owner sees `old` already raised, or they meet at the exchange.
 	 */
 	int64_t old = atomic_load(&d->old), young = atomic_load(&d->young);
+	struct run_ring *ring;
 	struct task *t;
 
 	if (old >= young)
 		return NULL;
-	t = atomic_load_explicit(&d->slots[old % DEQUE_SIZE], memory_order_relaxed);
+	/* acquire, after `young`: every ring in which what lies below it was put, or a newer one; see queue.c */
+	ring = atomic_load_explicit(&d->ring, memory_order_acquire);
+	t = atomic_load_explicit(&ring->slots[(uint64_t)old & ring->mask], memory_order_relaxed);
 	return atomic_compare_exchange_strong(&d->old, &old, old + 1) ? t : NULL;
 }
 
@@ -58,6 +63,7 @@ static inline struct task *deque_steal(struct deque *d)
 static inline struct task *deque_take(struct deque *d, bool alone)
 {
 	int64_t young = atomic_load_explicit(&d->young, memory_order_relaxed) - 1, old;
+	struct run_ring *ring = atomic_load_explicit(&d->ring, memory_order_relaxed);
 	struct task *t;
 
 	/* relaxed: only the owner adds, so empty stays empty */
@@ -68,7 +74,7 @@ static inline struct task *deque_take(struct deque *d, bool alone)
 	else
 		atomic_exchange(&d->young, young);
 	old = atomic_load(&d->old);
-	t = atomic_load_explicit(&d->slots[young % DEQUE_SIZE], memory_order_relaxed);
+	t = atomic_load_explicit(&ring->slots[(uint64_t)young & ring->mask], memory_order_relaxed);
 	if (likely(old < young))
 		return t;
 	/* The last one: whoever moves `old` has it. */

@@ -3,9 +3,7 @@
 
 #include <stdlib.h>
 
-#define FIRST_SIZE 256
-
-static struct run_ring *ring_new(uint64_t size)
+struct run_ring *run_ring_new(uint64_t size)
 {
 	struct run_ring *ring = malloc(sizeof(*ring) + size * sizeof(ring->slots[0]));
 
@@ -16,10 +14,38 @@ static struct run_ring *ring_new(uint64_t size)
 	return ring;
 }
 
+bool run_ring_grow(_Atomic(struct run_ring *) *ring, uint64_t end)
+{
+	struct run_ring *old = atomic_load_explicit(ring, memory_order_relaxed), *new;
+
+	new = run_ring_new(2 * (old->mask + 1));
+	if (!new)
+		return false;
+	/* Some of these may have been taken meanwhile: copying them too does no harm. */
+	for (uint64_t i = end - old->mask - 1; i != end; i++)
+		atomic_store_explicit(&new->slots[i & new->mask],
+				      atomic_load_explicit(&old->slots[i & old->mask], memory_order_relaxed),
+				      memory_order_relaxed);
+	new->older = old;
+	/* release: pairs with the acquire of a thief, which then sees the copied slots */
+	atomic_store_explicit(ring, new, memory_order_release);
+	return true;
+}
+
+void run_ring_free(struct run_ring *ring)
+{
+	struct run_ring *older;
+
+	for (; ring; ring = older) {
+		older = ring->older;
+		free(ring);
+	}
+}
+
 struct run_queue *run_queue_new(bool shared)
 {
 	struct run_queue *q = aligned_alloc(CACHE_LINE, sizeof(*q));
-	struct run_ring *ring = ring_new(FIRST_SIZE);
+	struct run_ring *ring = run_ring_new(RUN_RING_SIZE);
 
 	if (!q || !ring) {
 		free(q);
@@ -37,30 +63,8 @@ void run_queue_free(struct run_queue *q)
 {
 	if (!q)
 		return;
-	for (struct run_ring *ring = atomic_load_explicit(&q->ring, memory_order_relaxed), *older; ring; ring = older) {
-		older = ring->older;
-		free(ring);
-	}
+	run_ring_free(atomic_load_explicit(&q->ring, memory_order_relaxed));
 	free(q);
-}
-
-bool run_queue_grow(struct run_queue *q)
-{
-	struct run_ring *old = atomic_load_explicit(&q->ring, memory_order_relaxed), *ring;
-	uint64_t tail = atomic_load_explicit(&q->tail, memory_order_relaxed);
-
-	ring = ring_new(2 * (old->mask + 1));
-	if (!ring)
-		return false;
-	/* Places below head may have been taken meanwhile: copying them too does no harm. */
-	for (uint64_t i = tail - old->mask - 1; i != tail; i++)
-		atomic_store_explicit(&ring->slots[i & ring->mask],
-				      atomic_load_explicit(&old->slots[i & old->mask], memory_order_relaxed),
-				      memory_order_relaxed);
-	ring->older = old;
-	/* release: pairs with the acquire of a thief, which then sees the copied slots */
-	atomic_store_explicit(&q->ring, ring, memory_order_release);
-	return true;
 }
 
 /*

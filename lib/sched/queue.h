@@ -15,6 +15,16 @@ struct run_ring {
 	_Atomic(struct task *) slots[];
 };
 
+#define RUN_RING_SIZE 256		/* to begin with */
+
+/* Of a power of two; NULL: no memory. */
+struct run_ring *run_ring_new(uint64_t size);
+
+/* Twice as large, with what lies in the last places below `end`; published in *ring. False: no memory. */
+bool run_ring_grow(_Atomic(struct run_ring *) *ring, uint64_t end);
+
+void run_ring_free(struct run_ring *ring);	/* and all that it has outgrown */
+
 struct run_queue {
 	_Atomic uint64_t head __attribute__((aligned(CACHE_LINE)));	/* next to take; whoever moves it owns the task */
 	_Atomic uint64_t tail __attribute__((aligned(CACHE_LINE)));	/* next to fill; the owner's */
@@ -24,7 +34,6 @@ struct run_queue {
 
 struct run_queue *run_queue_new(bool shared);
 void run_queue_free(struct run_queue *q);
-bool run_queue_grow(struct run_queue *q);
 
 static inline uint64_t run_queue_length(const struct run_queue *q)
 {
@@ -41,7 +50,7 @@ static inline bool run_queue_push(struct run_queue *q, struct task *t)
 	struct run_ring *ring = atomic_load_explicit(&q->ring, memory_order_relaxed);
 
 	if (unlikely(tail - atomic_load_explicit(&q->head, memory_order_relaxed) > ring->mask)) {
-		if (!run_queue_grow(q))
+		if (!run_ring_grow(&q->ring, tail))
 			return false;
 		ring = atomic_load_explicit(&q->ring, memory_order_relaxed);
 	}

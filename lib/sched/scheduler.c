@@ -511,6 +511,7 @@ static void scheduler_free(struct scheduler *s)
 		io_close(s);
 	for (int p = 0; p < 3; p++)
 		run_queue_free(s->queues[p]);
+	run_ring_free(atomic_load_explicit(&s->fresh.ring, memory_order_relaxed));
 	free(s);
 }
 
@@ -534,6 +535,9 @@ static int scheduler_new(unsigned int index, bool alone)
 		if (!s->queues[p])
 			goto fail;
 	}
+	atomic_init(&s->fresh.ring, run_ring_new(RUN_RING_SIZE));
+	if (!atomic_load_explicit(&s->fresh.ring, memory_order_relaxed))
+		goto fail;
 	err = io_open(s);
 	if (err)
 		goto fail;

@@ -23,7 +23,7 @@
 #include <sanitizer/common_interface_defs.h>
 #endif
 
-#define FRESH_TURN	16
+#define FRESH_TURN	64
 #define LIFO_STREAK	16		/* wakes in a row that may overtake the queue */
 
 static inline void task_set_state(struct task *t, int state, int wait)
@@ -76,8 +76,7 @@ static inline struct task *lifo_take(struct scheduler *s)
 
 /*
  * Spawned tasks run newest first: a tree of processes then goes depth first, with a handful of stacks in use instead of
- * one for each leaf. Thieves take the oldest; the oldest also gets its turn here every FRESH_TURN picks, and the older
- * half goes to the run queue when there are too many.
+ * one for each leaf. Thieves take the oldest; the oldest also gets its turn here every FRESH_TURN picks.
  */
 void task_spawned(struct scheduler *s, struct task *t)
 {
@@ -86,14 +85,8 @@ void task_spawned(struct scheduler *s, struct task *t)
 		return;
 	}
 	task_set_state(t, MOTE_RUNNABLE, MOTE_WAIT_NONE);
-	while (unlikely(!deque_push(&s->fresh, t))) {
-		for (int i = 0; i < DEQUE_SIZE / 2; i++) {
-			struct task *oldest = deque_steal(&s->fresh);
-
-			if (oldest)
-				scheduler_queue(s, oldest);
-		}
-	}
+	if (unlikely(!deque_push(&s->fresh, t)))
+		scheduler_queue(s, t);
 	if (!s->alone)
 		scheduler_wake_one(s);
 }
