@@ -48,9 +48,8 @@ BENCH := $(if $(BENCH_OBJ),$(BUILD)/tools/mote-bench)
 # One short line per command; none with make -s, all of it with V=1.
 say = $(if $(V),,@$(if $(findstring s,$(filter-out -%,$(firstword $(MAKEFLAGS)))),,echo '  $(1)      $@';))
 
-.PHONY: all lib selftests check check-all bench install clean help
+.PHONY: all lib selftests check check-all bench install clean help FORCE
 .DELETE_ON_ERROR:
-.SECONDARY:
 
 all: lib $(BENCH) $(EXAMPLES) selftests
 
@@ -63,7 +62,6 @@ $(BUILD)/flags: FORCE
 	@mkdir -p $(@D)
 	@echo '$(CC) $(ALL_CFLAGS) $(LIB_CFLAGS) $(ALL_CPPFLAGS) $(ALL_LDFLAGS)' | cmp -s - $@ || \
 	 echo '$(CC) $(ALL_CFLAGS) $(LIB_CFLAGS) $(ALL_CPPFLAGS) $(ALL_LDFLAGS)' > $@
-FORCE:
 
 $(BUILD)/obj/lib/%.o: lib/% $(BUILD)/flags
 	@mkdir -p $(@D)

@@ -157,6 +157,57 @@ static void pipes_nonblocking(void)
 	pipes(O_NONBLOCK);
 }
 
+static _Atomic int cleaned, deferred;
+
+static void cleanup(void *arg)
+{
+	char buf[8];
+	int *fd = arg, file;
+
+	/* What takes no deadline works; what would wait for ever does not, and a deadline is as good as ever. */
+	file = mote_file_open(many, O_RDWR | O_CREAT, 0600);
+	EXPECT(file >= 0);
+	EXPECT_EQ(mote_file_write(file, "x", 1, 0, mote_in_ms(4000)), 1);
+	EXPECT_EQ(mote_file_sync(file, true), 0);
+	EXPECT_EQ(mote_file_unlink(many), 0);
+	EXPECT_EQ(mote_file_read(*fd, buf, sizeof(buf), -1, MOTE_FOREVER), -ECANCELED);
+	EXPECT_EQ(mote_file_read(*fd, buf, sizeof(buf), -1, mote_in_ms(10)), -ETIMEDOUT);
+	EXPECT_EQ(mote_fd_close(*fd), 0);
+	atomic_store(&cleaned, 1);
+}
+
+static void cleans_up(void *arg)
+{
+	int ends[2];
+	char c;
+
+	(void)arg;
+	EXPECT_EQ(pipe2(ends, O_CLOEXEC), 0);
+	EXPECT_EQ(mote_fd_adopt(ends[0]), 0);
+	EXPECT_EQ(mote_fd_adopt(ends[1]), 0);
+	EXPECT_EQ(mote_defer(cleanup, &ends[0]), 0);
+	atomic_store(&deferred, 1);
+	mote_file_read(ends[0], &c, 1, -1, MOTE_FOREVER);
+}
+
+static void in_cleanups(void)
+{
+	for (int i = 0; i < 20; i++) {
+		mote_ref mon;
+		mote_pid p;
+
+		atomic_store(&cleaned, 0);
+		atomic_store(&deferred, 0);
+		p = mote_spawn_monitor(cleans_up, NULL, &mon);
+		do
+			mote_sleep(mote_in_ms(1));
+		while (!atomic_load(&deferred));
+		mote_exit_pid(p, MOTE_REASON_KILL);
+		io_await_down(mon);
+		EXPECT_EQ(atomic_load(&cleaned), 1);
+	}
+}
+
 int main(void)
 {
 	io_watchdog(60);
@@ -169,6 +220,7 @@ int main(void)
 	selftest_process("a hundred processes at one file", many_at_once);
 	selftest_process("pipes wait, and give up at the deadline", pipes_blocking);
 	selftest_process("so do pipes with O_NONBLOCK", pipes_nonblocking);
+	selftest_process("files in cleanups of a process that was killed", in_cleanups);
 	rmdir(dir);
 	return selftest_done();
 }

@@ -254,6 +254,38 @@ static void errors(void)
 	EXPECT_EQ(mote_net_send(ends[1], "x", 1, MOTE_FOREVER), -EPIPE);	/* and no SIGPIPE */
 }
 
+static void resetter(void *arg)
+{
+	struct linger hard = { 1, 0 };
+	int fd = (int)(intptr_t)arg;
+
+	mote_sleep(mote_in_ms(5));
+	setsockopt(fd, SOL_SOCKET, SO_LINGER, &hard, sizeof(hard));
+	mote_fd_close(fd);
+}
+
+/* Whichever way the receive waits: the first that looks is told of the reset, those after see the end. */
+static void reset(void)
+{
+	for (int i = 0; i < 6; i++) {
+		int ends[2];
+		mote_ref mon;
+		char c;
+
+		if (!io_pair(ends))
+			return;
+		for (int k = 0; k < i; k++) {
+			mote_net_send(ends[1], "x", 1, MOTE_FOREVER);
+			EXPECT_EQ(mote_net_recv(ends[0], &c, 1, MOTE_FOREVER), 1);
+			EXPECT_EQ(mote_net_recv(ends[0], &c, 1, mote_in_us(200)), -ETIMEDOUT);
+		}
+		mote_spawn_monitor(resetter, (void *)(intptr_t)ends[1], &mon);
+		EXPECT_EQ(mote_net_recv(ends[0], &c, 1, MOTE_FOREVER), -ECONNRESET);
+		EXPECT_EQ(mote_net_recv(ends[0], &c, 1, mote_in_ms(1000)), 0);
+		io_await_down(mon);
+	}
+}
+
 int main(void)
 {
 	io_watchdog(60);
@@ -266,5 +298,6 @@ int main(void)
 	selftest_process("a send ends at its deadline", send_deadline);
 	selftest_process("one reader at a time, one writer at a time", one_at_a_time);
 	selftest_process("errors of the kernel come back as they are", errors);
+	selftest_process("a reset is told once", reset);
 	return selftest_done();
 }

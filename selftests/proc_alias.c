@@ -181,7 +181,7 @@ static void flooder(void *arg)
 
 static void unalias_races_send(void *arg)
 {
-	unsigned long n = test_rounds(1000);
+	unsigned long n = test_rounds(300);
 	uint64_t seed = test_seed(), got = 0;
 
 	(void)arg;

@@ -1,0 +1,424 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0 */
+/*
+ * The writer owns the append-only file: commands as a client would send them, in the order in which each shard has run
+ * them. All logs that have come are written at once and, with `always`, synced at once; only then the replies that
+ * came with them go to their connections. After a failed write the logs are kept (the shards have done what they
+ * say) and tried again; what waits for them gets an error, and the shards refuse writes until it works. After a
+ * failed sync nobody knows what is in the file: the server ends. The format is Redis's: redis-server loads the file
+ * (since 7 it first moves it into its appendonlydir), and kv loads one of redis-server's that has no RDB preamble.
+ *
+ * A rewrite makes a new file beside the old one. Each shard sends its contents in parts, one at a time; from the first
+ * part on its logs are written to both files. When all have come the new file is synced and takes the old one's name.
+ */
+#include "kv.h"
+
+#include <stdio.h>
+
+#define NEW_FILE	"rewrite.aof.tmp"
+#define GROUP_MAX	1024		/* logs, as many as one write can have pieces */
+#define GROUP_BYTES	(4u << 20)
+#define REWRITE_MIN	(64 << 20)	/* a file that has doubled since the last rewrite, and is larger, gets one */
+
+struct writer {
+	int fd;
+	int64_t size, base;
+	struct mote_msg **group;	/* KV_LOGs to be written */
+	uint32_t n, room;
+	size_t bytes;
+	mote_pid syncer;
+	int syncing;			/* syncs under way */
+	bool dirty;			/* written since the last sync began */
+
+	int new_fd;			/* of a rewrite; -1: none is under way */
+	uint32_t rewrite;		/* which one it is */
+	int64_t new_size;
+	bool begun[SHARDS_MAX];
+	int left;			/* shards that have not sent their last part */
+};
+
+struct sync {
+	int fd, err;
+};
+
+static void syncer_info(void *state, const struct mote_msg *m)
+{
+	struct sync sync = *(struct sync *)m->data;
+
+	(void)state;
+	sync.err = mote_file_sync(sync.fd, true);
+	mote_send(m->from, KV_SYNC, &sync, sizeof(sync));
+}
+
+static const struct mote_server_ops syncer_ops = { .size = sizeof(struct mote_server_ops), .info = syncer_info };
+
+static _Noreturn void die(const char *what, int err)
+{
+	kv_log("%s '%s': %s", what, kv.file, strerror(-err));
+	mote_exit(mote_reason_error(-err, what));
+}
+
+static void sync_directory(void)
+{
+	int fd = mote_file_open(".", O_RDONLY | O_DIRECTORY, 0), err = fd < 0 ? fd : mote_file_sync(fd, false);
+
+	if (err)
+		die("can't sync the directory of", err);
+	mote_fd_close(fd);
+}
+
+static void start_sync(struct writer *w, int fd)
+{
+	w->syncing++;
+	mote_send(w->syncer, KV_SYNC, &(struct sync){ fd, 0 }, sizeof(struct sync));
+}
+
+static struct log_tail tail_of(const struct mote_msg *m)
+{
+	struct log_tail tail;
+
+	memcpy(&tail, (char *)m->data + m->size - sizeof(tail), sizeof(tail));
+	return tail;
+}
+
+/* Nothing of a batch is acknowledged if what it changed did not make it. The log stays, with nobody waiting for it. */
+static void refuse(struct mote_msg *m)
+{
+	struct log_tail tail = tail_of(m);
+	struct out o = { 0 };
+	uint32_t n, len;
+
+	memcpy(&n, (char *)m->data + tail.reply - sizeof(n), sizeof(n));
+	for (uint32_t i = 0; tail.log && i < n; i++)
+		out_format(&o, "-" MISCONF "\r\n", strerror(kv.write_error));
+	len = o.len / n;
+	for (uint32_t i = 0; tail.log && i < n; i++)
+		out_put(&o, &len, sizeof(len));
+	out_put(&o, tail.log ? (void *)&n : m->data, tail.log ? sizeof(n) : tail.reply);
+	mote_reply_msg(tail.from, out_take(&o, KV_REPLY));
+	tail.from.ref.id = 0;
+	memcpy((char *)m->data + m->size - sizeof(tail), &tail, sizeof(tail));
+}
+
+/* Writes the group's logs (to the new file: with what is before them) at an offset; returns bytes or -errno. */
+static int64_t write_group(struct writer *w, int fd, int64_t at, bool new)
+{
+	struct iovec iov[64];
+	int64_t start = at;
+	ssize_t r;
+	int n = 0;
+
+	for (uint32_t i = 0; i < w->n; i++) {
+		struct log_tail tail = tail_of(w->group[i]);
+		size_t skip = tail.reply + (new ? 0 : tail.before), len = tail.log + (new ? tail.before : 0);
+
+		if (len && (!new || w->begun[tail.shard]))
+			iov[n++] = (struct iovec){ (char *)w->group[i]->data + skip, len };
+		if (n && (n == 64 || i + 1 == w->n)) {
+			r = mote_file_writev(fd, iov, n, at, MOTE_FOREVER);
+			if (r < 0)
+				return r;
+			while (n)
+				at += iov[--n].iov_len;
+		}
+	}
+	return at - start;
+}
+
+static void order(struct writer *w, uint32_t shard, int what)
+{
+	mote_send(kv.shard[shard], KV_SNAPSHOT, &(struct snapshot){ w->rewrite, shard, what }, sizeof(struct snapshot));
+}
+
+static void rewrite_stop(struct writer *w, const char *why, int err)
+{
+	kv_log("rewrite failed: %s: %s", why, strerror(-err));
+	mote_fd_close(w->new_fd);
+	mote_file_unlink(NEW_FILE);
+	w->new_fd = -1;
+	for (int s = 0; s < kv.shards; s++)
+		order(w, s, SNAPSHOT_STOP);
+}
+
+static void commit(struct writer *w)
+{
+	int64_t n = write_group(w, w->fd, w->size, false);
+	int err = n < 0 ? -n : 0;
+
+	if (err != kv.write_error) {
+		kv_log(err ? "can't write '%s': %s; refusing writes" : "'%s' can be written again", kv.file, strerror(err));
+		kv.write_error = err;
+	}
+	if (err) {
+		mote_file_truncate(w->fd, w->size);
+	} else if (n) {
+		w->size += n;
+		w->dirty = true;
+		if (kv.fsync == FSYNC_ALWAYS) {
+			err = mote_file_sync(w->fd, true);
+			if (err)
+				die("can't sync", err);
+			w->dirty = false;
+		}
+	}
+	if (err) {
+		for (uint32_t i = 0; i < w->n; i++)
+			if (tail_of(w->group[i]).from.ref.id)
+				refuse(w->group[i]);
+		/* What is kept here must not get behind a part of a snapshot that has it already. */
+		if (w->new_fd >= 0)
+			rewrite_stop(w, "the old file can't be written", -err);
+		return;
+	}
+	if (w->new_fd >= 0) {
+		n = write_group(w, w->new_fd, w->new_size, true);
+		if (n < 0)
+			rewrite_stop(w, "write", n);
+		else
+			w->new_size += n;
+	}
+	for (uint32_t i = 0; i < w->n; i++) {
+		struct mote_msg *m = w->group[i];
+		struct log_tail tail = tail_of(m);
+
+		kv.logged[tail.shard]++;
+		if (tail.from.ref.id) {
+			m->type = KV_REPLY;
+			m->size = tail.reply;
+			mote_reply_msg(tail.from, m);
+		} else {
+			mote_msg_free(m);
+		}
+	}
+	w->n = w->bytes = 0;
+}
+
+static int rewrite_start(struct writer *w)
+{
+	if (w->new_fd >= 0 || kv.write_error)
+		return kv.write_error ? -kv.write_error : -EBUSY;
+	w->new_fd = mote_file_open(NEW_FILE, O_WRONLY | O_CREAT | O_TRUNC, 0644);
+	if (w->new_fd < 0)
+		return w->new_fd;		/* negative like -1: none is under way */
+	w->new_size = 0;
+	w->left = kv.shards;
+	memset(w->begun, 0, sizeof(w->begun));
+	w->rewrite++;
+	order(w, 0, SNAPSHOT_BEGIN);
+	return 0;
+}
+
+static void rewrite_part(struct writer *w, const struct mote_msg *m)
+{
+	const struct snapshot *part = m->data;
+	ssize_t n = m->size - sizeof(*part), err;
+
+	if (w->new_fd < 0 || part->rewrite != w->rewrite)
+		return;
+	err = mote_file_write(w->new_fd, part + 1, n, w->new_size, MOTE_FOREVER);
+	if (err < 0) {
+		rewrite_stop(w, "write", err);
+		return;
+	}
+	w->new_size += n;
+	w->begun[part->shard] = true;
+	if (part->what != SNAPSHOT_LAST)
+		order(w, part->shard, SNAPSHOT_NEXT);
+	else if (--w->left)
+		order(w, part->shard + 1, SNAPSHOT_BEGIN);
+	else
+		start_sync(w, w->new_fd);
+}
+
+/* Most of the new file is on the disk by now: the second sync is short. */
+static void rewrite_end(struct writer *w)
+{
+	int err = mote_file_sync(w->new_fd, false);
+
+	if (!err)
+		err = mote_file_rename(NEW_FILE, kv.file);
+	if (err) {
+		rewrite_stop(w, "sync or rename", err);
+		return;
+	}
+	sync_directory();
+	mote_fd_close(w->fd);
+	kv_log("rewritten: %lld bytes instead of %lld", (long long)w->new_size, (long long)w->size);
+	w->fd = w->new_fd;
+	w->size = w->base = w->new_size;
+	w->new_fd = -1;
+}
+
+static void synced(struct writer *w, const struct mote_msg *m)
+{
+	const struct sync *sync = m->data;
+
+	w->syncing--;
+	if (sync->fd == w->fd && sync->err)
+		die("can't sync", sync->err);
+	if (sync->fd == w->new_fd && sync->err)
+		rewrite_stop(w, "sync", sync->err);
+	else if (w->new_fd >= 0 && !w->left && !w->syncing)
+		rewrite_end(w);
+}
+
+/* Once a second. A sync that takes longer is waited for, so that not more than two seconds are at risk. */
+static void tick(struct writer *w)
+{
+	struct mote_msg *m;
+
+	while (w->syncing && w->dirty && kv.fsync == FSYNC_EVERYSEC && w->new_fd < 0) {
+		m = mote_receive_type(KV_SYNC, MOTE_FOREVER);
+		synced(w, m);
+		mote_msg_free(m);
+	}
+	if (kv.fsync == FSYNC_EVERYSEC && w->dirty) {
+		w->dirty = false;
+		start_sync(w, w->fd);
+	}
+	if (w->new_fd < 0 && w->size > REWRITE_MIN && w->size > 2 * w->base)
+		rewrite_start(w);
+}
+
+static void handle(struct writer *w, struct mote_msg *m)
+{
+	int64_t answer = 0;
+
+	switch (m->type) {
+	case KV_CHUNK:
+		rewrite_part(w, m);
+		break;
+	case KV_SYNC:
+		synced(w, m);
+		break;
+	case KV_TICK:
+		tick(w);
+		break;
+	case KV_REWRITE:
+		answer = rewrite_start(w);
+		mote_reply(mote_msg_from(m), KV_REWRITE, &answer, sizeof(answer));
+		break;
+	case KV_SIZE:
+		mote_reply(mote_msg_from(m), KV_SIZE, &w->size, sizeof(w->size));
+		break;
+	case KV_STOP:
+		answer = mote_file_sync(w->fd, true);
+		mote_reply(mote_msg_from(m), KV_STOP, &answer, sizeof(answer));
+		break;
+	}
+	mote_msg_free(m);
+}
+
+static bool only_zeros(const char *p, size_t n)
+{
+	return !n || (!*p && !memcmp(p, p + 1, n - 1));
+}
+
+/* A part of a command at the end was never acknowledged, and is cut off; so are zeros, which some file systems leave
+ * after a power cut. Anything else that is no command is damage, and for a person to look at. */
+static void load_end(struct writer *w, struct conn *c, bool bad, const char *why)
+{
+	uint64_t good = c->in.offset + c->in.start;
+	int err;
+
+	if (good == (uint64_t)w->size)
+		return;
+	if (bad && !only_zeros(c->in.buf + c->in.start, c->in.len - c->in.start)) {
+		kv_log("'%s' is damaged at offset %llu (%s): not loaded", kv.file, (unsigned long long)good, why);
+		mote_exit(mote_reason_error(EBADMSG, "the append-only file is damaged"));
+	}
+	kv_log("'%s' ends in the middle of a command: cut from %lld to %llu bytes", kv.file, (long long)w->size,
+	       (unsigned long long)good);
+	w->size = good;
+	err = mote_file_truncate(w->fd, good);
+	if (!err)
+		err = mote_file_sync(w->fd, false);
+	if (err)
+		die("can't cut", err);
+}
+
+/* False: not a command that belongs there. A real Redis's file has SELECT, and may have MULTI and EXEC. */
+static bool load_command(struct conn *c, struct arg *argv, int argc)
+{
+	const struct command *cmd = argc ? command_find(argv) : NULL;
+
+	if (cmd && cmd->flags & CMD_WRITE && command_arity(cmd, argc))
+		conn_execute(c, argv, argc);
+	else if (argc && !arg_is(argv, "multi") && !arg_is(argv, "exec"))
+		return arg_is(argv, "select") && argc == 2 && argv[1].len == 1 && *argv[1].p == '0';
+	return true;
+}
+
+static void load(struct writer *w)
+{
+	struct conn *c = kv_realloc(NULL, sizeof(*c));
+	int64_t n, commands = 0;
+	int r;
+
+	*c = (struct conn){ .in = { .strict = true, .least = 1 << 20 }, .batch = { .resp = 2, .loading = true } };
+	do {
+		if (!parser_room(&c->in))
+			die("too big a command in", -EFBIG);
+		n = mote_file_read(w->fd, c->in.buf + c->in.len, c->in.room - c->in.len, w->size, MOTE_FOREVER);
+		if (n < 0)
+			die("can't read", n);
+		c->in.len += n;
+		w->size += n;
+		while ((r = parser_next(&c->in)) == PARSE_COMMAND) {
+			if (!load_command(c, c->in.args + c->in.first, c->in.nargs - c->in.first)) {
+				strcpy(c->in.error, "not a command that changes keys");
+				r = PARSE_ERROR;
+				break;
+			}
+			commands++;
+		}
+		conn_run(c);
+		if (c->failed || (c->out.len && memchr(c->out.data, '-', c->out.len)))
+			kv_log("'%s': a command before offset %llu failed", kv.file,
+			       (unsigned long long)(c->in.offset + c->in.pos));
+		c->failed = false;
+		out_drop(&c->out);
+	} while (n && r != PARSE_ERROR);
+	load_end(w, c, r == PARSE_ERROR, c->in.error);
+	for (int s = 0; s < kv.shards; s++)
+		mote_send(kv.shard[s], KV_EXPIRE, NULL, 0);
+	kv_log("loaded %lld commands, %lld bytes", (long long)commands, (long long)w->size);
+	mote_free(c->in.buf);
+}
+
+void writer_main(void *arg)
+{
+	struct mote_spawn_opts opts = { .size = sizeof(opts), .server = &syncer_ops, .flags = MOTE_LINK, .label = "syncer" };
+	struct writer *w = mote_zalloc(sizeof(*w));
+	struct mote_msg *m;
+
+	(void)arg;
+	if (!w)
+		return;
+	w->new_fd = -1;
+	w->fd = mote_file_open(kv.file, O_RDWR | O_CREAT, 0644);
+	if (w->fd < 0)
+		die("can't open", w->fd);
+	sync_directory();
+	load(w);
+	w->base = w->size;
+	w->syncer = mote_spawn_opts(&opts);
+	mote_send_every(1000000000, mote_self(), KV_TICK, NULL, 0);
+	for (;;) {
+		m = mote_receive(!w->n ? MOTE_FOREVER : kv.write_error ? mote_in_ms(100) : MOTE_NOW);
+		if (m && m->type == KV_LOG) {
+			if (w->n == w->room) {
+				w->room = w->room * 2 + 64;
+				w->group = kv_realloc(w->group, w->room * sizeof(*w->group));
+			}
+			w->group[w->n++] = m;
+			w->bytes += m->size;
+			if (w->n < GROUP_MAX && w->bytes < GROUP_BYTES && !kv.write_error)
+				continue;
+			m = NULL;
+		}
+		if (w->n)
+			commit(w);
+		if (m)
+			handle(w, m);
+	}
+}

@@ -1,0 +1,185 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0 */
+/*
+ * A batch carries the commands that a client has sent at once to the shards that own their keys, in one message per
+ * shard, and takes the replies in the order of the commands. A shard may answer only the beginning of its part (see
+ * REPLY_SLICE); the rest is asked for when it is needed. What was parsed stays in place meanwhile.
+ */
+#include "kv.h"
+
+#include <sys/random.h>
+
+struct part {
+	mote_ref ref;			/* a request that is under way */
+	struct mote_msg *reply;
+	const char *next, *lens;	/* in reply */
+	uint32_t count;			/* commands of this batch for the shard */
+	uint32_t left;			/* answers in reply that were not taken yet */
+};
+
+static uint64_t secret[2];
+
+void key_hash_init(void)
+{
+	if (getrandom(secret, sizeof(secret), 0) != sizeof(secret))
+		kv_log("no random numbers: clients can know the hash");
+}
+
+static inline uint64_t mix(uint64_t a, uint64_t b)
+{
+	unsigned __int128 product = (unsigned __int128)a * b;
+
+	return (uint64_t)product ^ (uint64_t)(product >> 64);
+}
+
+/* Under a secret of this run: clients choose the keys, and must not choose the buckets. Follows wyhash. */
+uint64_t key_hash(const char *key, size_t len)
+{
+	uint64_t h = secret[0] ^ len, word;
+
+	for (; len >= 8; len -= 8, key += 8) {
+		memcpy(&word, key, 8);
+		h = mix(h ^ word, secret[1] | 1);
+	}
+	word = 0;
+	memcpy(&word, key, len);
+	return mix(mix(h ^ word, secret[1] | 1) ^ secret[0], 0x9e3779b97f4a7c15);
+}
+
+static void add(struct batch *b, struct item item)
+{
+	if (b->n == b->room) {
+		b->room = b->room ? b->room * 2 : 32;
+		b->items = kv_realloc(b->items, b->room * sizeof(*b->items));
+	}
+	if (!b->parts) {
+		b->parts = kv_realloc(NULL, kv.shards * sizeof(*b->parts));
+		memset(b->parts, 0, kv.shards * sizeof(*b->parts));
+	}
+	b->items[b->n++] = item;
+	b->parts[item.shard].count++;
+}
+
+/* The command's arguments are args[arg..arg + argc), the first of them the key. */
+void batch_key(struct batch *b, const struct command *cmd, const struct arg *args, uint32_t arg, uint32_t argc)
+{
+	uint64_t hash = key_hash(args[arg].p, args[arg].len);
+
+	add(b, (struct item){ cmd, hash, arg, argc, (hash >> 32) * kv.shards >> 32 });
+}
+
+void batch_shard(struct batch *b, const struct command *cmd, uint32_t shard, uint32_t arg, uint32_t argc)
+{
+	add(b, (struct item){ cmd, 0, arg, argc, shard });
+}
+
+static size_t command_size(const struct item *item, const struct arg *args)
+{
+	size_t size = sizeof(struct batch_command) + item->argc * sizeof(uint32_t);
+
+	for (uint32_t i = 0; i < item->argc; i++)
+		size += args[item->arg + i].len;
+	return (size + 7) & ~(size_t)7;
+}
+
+/* Sends the shard its commands from item i on. */
+static void ask(struct batch *b, const struct arg *args, uint32_t shard, uint32_t i)
+{
+	struct batch_head head = { .resp = b->resp, .loading = b->loading };
+	struct part *part = &b->parts[shard];
+	size_t size = sizeof(head);
+	struct mote_msg *m;
+	char *to;
+
+	for (uint32_t k = i; k < b->n; k++)
+		if (b->items[k].shard == shard)
+			size += command_size(&b->items[k], args);
+	m = mote_msg_new(KV_BATCH, size);
+	if (!m)
+		mote_exit(mote_reason_error(ENOMEM, "no memory for a request"));
+	to = (char *)m->data + sizeof(head);
+	for (; i < b->n; i++) {
+		const struct item *item = &b->items[i];
+		struct batch_command *c = (void *)to;
+		char *text = (char *)(c->lens + item->argc);
+
+		if (item->shard != shard)
+			continue;
+		c->cmd = item->cmd;
+		c->hash = item->hash;
+		c->argc = item->argc;
+		c->size = command_size(item, args);
+		for (uint32_t k = 0; k < item->argc; k++) {
+			const struct arg *a = &args[item->arg + k];
+
+			c->lens[k] = a->len;
+			memcpy(text, a->p, a->len);
+			text += a->len;
+		}
+		to += c->size;
+		head.count++;
+	}
+	memcpy(m->data, &head, sizeof(head));
+	part->ref = mote_request_msg(kv.shard[shard], m);
+}
+
+static void receive(struct part *part)
+{
+	struct mote_msg *m = mote_receive_ref(part->ref, MOTE_FOREVER);
+	uint32_t n;
+
+	if (!m || m->type != KV_REPLY)
+		mote_exit(mote_reason_error(EPIPE, "a shard is gone"));
+	memcpy(&n, (char *)m->data + m->size - sizeof(n), sizeof(n));
+	part->ref.id = 0;
+	part->reply = m;
+	part->next = m->data;
+	part->lens = (char *)m->data + m->size - (n + 1) * sizeof(n);
+	part->left = n;
+}
+
+/*
+ * Asks all shards, then gives each reply to take(). If one shard has answered everything, `whole` takes its message over
+ * as it is (take then hears of it with length 0).
+ */
+void batch_run(struct batch *b, const struct arg *args, struct conn *c, struct out *whole, batch_take take)
+{
+	if (!b->n)
+		return;
+	for (int s = 0; s < kv.shards; s++)
+		if (b->parts[s].count)
+			ask(b, args, s, 0);
+	for (uint32_t i = 0; i < b->n; i++) {
+		struct part *part = &b->parts[b->items[i].shard];
+		uint32_t len;
+
+		if (!part->left) {
+			mote_msg_free(part->reply);
+			if (!part->ref.id)
+				ask(b, args, b->items[i].shard, i);
+			receive(part);
+			if (whole && !whole->len && part->count == b->n) {
+				out_drop(whole);
+				*whole = (struct out){ part->reply, part->reply->data,
+						       part->lens - part->next, part->reply->size };
+				i += part->left - 1;
+				part->reply = NULL;
+				part->left = 0;
+				take(c, NULL, 0);
+				continue;
+			}
+		}
+		memcpy(&len, part->lens, sizeof(len));
+		take(c, part->next, len);
+		part->next += len;
+		part->lens += sizeof(len);
+		part->left--;
+	}
+	for (int s = 0; s < kv.shards; s++) {
+		if (b->parts[s].count) {
+			mote_msg_free(b->parts[s].reply);
+			b->parts[s].reply = NULL;
+			b->parts[s].count = 0;
+		}
+	}
+	b->n = 0;
+}

@@ -1,0 +1,206 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0 */
+/*
+ * Options, and the first process: it starts the others, in order, and waits for the end.
+ */
+#include "kv.h"
+
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <sys/resource.h>
+#include <time.h>
+#include <unistd.h>
+
+struct kv kv = {
+	.port = 6379, .bind = "127.0.0.1", .dir = ".", .file = "appendonly.aof",
+	.fsync = FSYNC_EVERYSEC, .max_clients = 10000,
+};
+
+static const char *const yes_no[] = { "no", "yes", NULL };
+static const char *const fsyncs[] = { "no", "everysec", "always", NULL };
+
+static const struct setting {
+	const char *name;
+	char *text;			/* either a text, */
+	_Atomic int *number;		/* or a number, */
+	const char *const *words;	/* that may have names */
+	int min, max;			/* max 0: cannot be set */
+	bool runtime;			/* can be, at any time */
+} settings[] = {
+	{ "port", NULL, &kv.port, NULL, 0, 65535, false },
+	{ "bind", kv.bind, NULL, NULL, 0, sizeof(kv.bind), false },
+	{ "dir", kv.dir, NULL, NULL, 0, sizeof(kv.dir), false },
+	{ "appendonly", NULL, &kv.append_only, yes_no, 0, 1, false },
+	{ "appendfilename", kv.file, NULL, NULL, 0, sizeof(kv.file), false },
+	{ "appendfsync", NULL, &kv.fsync, fsyncs, 0, 2, true },
+	{ "maxclients", NULL, &kv.max_clients, NULL, 1, 1000000, true },
+	{ "shards", NULL, &kv.shards, NULL, 1, SHARDS_MAX, false },
+	{ "save", "", NULL, NULL, 0, 0, false },
+	{ "databases", "1", NULL, NULL, 0, 0, false },
+	{ "maxmemory", "0", NULL, NULL, 0, 0, false },
+	{ "proto-max-bulk-len", "536870912", NULL, NULL, 0, 0, false },
+	{ 0 },
+};
+
+const char *config_set(const struct arg *name, const struct arg *value, bool at_start)
+{
+	const struct setting *s = settings;
+	int64_t n = -1;
+
+	while (s->name && !arg_is(name, s->name))
+		s++;
+	if (!s->name)
+		return "there is no such setting";
+	if (!s->max || (!at_start && !s->runtime))
+		return "can't set immutable config";
+	for (int i = 0; s->words && s->words[i]; i++)
+		n = arg_is(value, s->words[i]) ? i : n;
+	if (!s->words)
+		parse_int(value->p, value->len, &n);
+	if (s->text ? value->len >= (uint32_t)s->max : n < s->min || n > s->max)
+		return "not a value that it can have";
+	if (s->text)
+		snprintf(s->text, s->max, "%s", value->p);
+	else
+		*s->number = n;
+	return NULL;
+}
+
+int config_get(struct out *o, const struct arg *pattern)
+{
+	int n = 0;
+
+	for (const struct setting *s = settings; s->name; s++) {
+		char number[24];
+		const char *value = s->text ? s->text : s->words ? s->words[*s->number] : number;
+
+		if (!glob_match(pattern->p, pattern->len, s->name, strlen(s->name)))
+			continue;
+		if (value == number)
+			number[print_int(number, *s->number)] = 0;
+		out_bulk(o, s->name, strlen(s->name));
+		out_bulk(o, value, strlen(value));
+		n++;
+	}
+	return n;
+}
+
+void kv_log(const char *format, ...)
+{
+	char text[512];
+	va_list ap;
+
+	va_start(ap, format);
+	vsnprintf(text, sizeof(text), format, ap);
+	va_end(ap);
+	fprintf(stderr, "kv[%d]: %s\n", getpid(), text);
+}
+
+void *kv_realloc(void *p, size_t size)
+{
+	p = mote_realloc(p, size);
+	if (!p)
+		mote_exit(mote_reason_error(ENOMEM, "no memory"));
+	return p;
+}
+
+int64_t kv_time_ms(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	return now.tv_sec * INT64_C(1000) + now.tv_nsec / 1000000;
+}
+
+static mote_pid start(const char *name, mote_fn fn, const struct mote_server_ops *server, void *arg)
+{
+	struct mote_spawn_opts opts = { .size = sizeof(opts), .fn = fn, .server = server, .arg = arg,
+					.flags = MOTE_LINK, .label = name };
+	mote_pid pid = mote_spawn_opts(&opts);
+
+	if (!mote_pid_valid(pid))
+		mote_exit(mote_reason_error(-mote_errno(), name));
+	return pid;
+}
+
+static void report(int level, const char *text, void *arg)
+{
+	(void)level, (void)arg;
+	kv_log("%s", text);
+}
+
+static void start_all(void)
+{
+	struct mote_runtime_info runtime = { .size = sizeof(runtime) };
+	struct mote_msg *m;
+
+	mote_runtime_info(&runtime);
+	kv.main = mote_self();
+	kv.started = mote_now();
+	if (!kv.shards)
+		kv.shards = runtime.schedulers;
+	kv.broker = start("broker", NULL, &broker_ops, NULL);
+	for (intptr_t i = 0; i < kv.shards; i++)
+		kv.shard[i] = start("shard", NULL, &shard_ops, (void *)i);
+	if (kv.append_only) {
+		kv.writer = start("writer", writer_main, NULL, NULL);
+		if (mote_call(kv.writer, KV_SIZE, NULL, 0, &m, MOTE_FOREVER))
+			mote_exit(mote_reason_error(EIO, "the append-only file could not be loaded"));
+		mote_msg_free(m);
+	}
+	start("listener", listener_main, NULL, NULL);
+}
+
+static void main_process(void *arg)
+{
+	struct mote_msg *m;
+	char why[256];
+
+	(void)arg;
+	mote_trap_exit(true);
+	mote_os_signal(SIGTERM, true);
+	mote_os_signal(SIGINT, true);
+	start_all();
+	do {
+		m = mote_receive(MOTE_FOREVER);
+		if (mote_msg_exit(m)) {
+			mote_reason_format(&mote_msg_exit(m)->reason, why, sizeof(why));
+			kv_log("a process that the server can't do without has ended: %s", why);
+			mote_exit(mote_reason_error(EPIPE, "incomplete"));
+		}
+	} while (m->type != KV_STOP && m->type != MOTE_MSG_OS_SIGNAL);
+	/* What is acknowledged is written; now it is also made to last. */
+	if (kv.append_only)
+		mote_call(kv.writer, KV_STOP, NULL, 0, NULL, MOTE_FOREVER);
+	kv_log("bye");
+}
+
+int main(int argc, char **argv)
+{
+	struct mote_opts opts = { .size = sizeof(opts), .log = report };
+	struct rlimit files;
+
+	for (int i = 1; i < argc; i += 2) {
+		const char *error = "give settings as --NAME VALUE: port bind dir appendonly appendfilename appendfsync "
+				    "maxclients shards";
+
+		if (!strncmp(argv[i], "--", 2) && i + 1 < argc)
+			error = config_set(&(struct arg){ argv[i] + 2, strlen(argv[i] + 2) },
+					   &(struct arg){ argv[i + 1], strlen(argv[i + 1]) }, true);
+		if (error) {
+			fprintf(stderr, "kv: %s: %s\n", argv[i], error);
+			return 2;
+		}
+	}
+	if (chdir(kv.dir)) {
+		perror(kv.dir);
+		return 1;
+	}
+	if (!getrlimit(RLIMIT_NOFILE, &files)) {
+		files.rlim_cur = files.rlim_max;
+		setrlimit(RLIMIT_NOFILE, &files);
+	}
+	key_hash_init();
+	command_init();
+	return mote_run(main_process, NULL, &opts) != 0;
+}
