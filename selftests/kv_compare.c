@@ -425,7 +425,9 @@ static void expiry(void)
 	compare_line("SET goes3 x KEEPTTL");
 	compare_line("TTL goes3");
 	compare_line("PEXPIRE goes3 30");
-	sleep_ms(300);
+	sleep_ms(100);
+	/* redis-server counts an expired key until someone asks for it. */
+	compare_line("GET goes3");
 	compare_line("DBSIZE");
 	end();
 }

@@ -54,7 +54,7 @@ static void order_of_many(void)
 		struct mote_msg *m = mote_receive(PATIENCE);
 
 		if (!EXPECT(in_order(next, m)))
-			exit(1);
+			test_bail_out();
 		mote_msg_free(m);
 	}
 	for (uint32_t i = 0; i < SENDERS; i++)
@@ -217,7 +217,7 @@ static void flood(void)
 		struct mote_msg *m = mote_receive(PATIENCE);
 
 		if (!EXPECT(in_order(next, m)))
-			exit(1);
+			test_bail_out();
 		mote_msg_free(m);
 	}
 	EXPECT(mailbox_is_empty());

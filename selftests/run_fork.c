@@ -30,7 +30,7 @@ static void adds(void *arg)
 	if (!got_down(ref, p, MOTE_KILLED))
 		return;
 	mote_sleep(mote_in_ms(1));
-	++*(int *)arg;
+	atomic_fetch_add((_Atomic int *)arg, 1);
 }
 
 /* What a child must find: nothing runs, nothing of the parent is there. 0, or which check failed. */
@@ -57,7 +57,7 @@ static int nothing_runs(mote_pid of_parent)
 
 static int start_anew(void)
 {
-	int n = 0;
+	_Atomic int n = 0;
 
 	for (int i = 0; i < 3; i++)
 		if (mote_run(adds, &n, SCHEDULERS(2)))
@@ -68,7 +68,7 @@ static int start_anew(void)
 		return 22;
 	if (!mote_pid_valid(mote_spawn(adds, &n)))
 		return 23;
-	for (int i = 0; i < 60000 && *(volatile int *)&n != 4; i++)
+	for (int i = 0; i < 60000 && atomic_load(&n) != 4; i++)
 		usleep(1000);
 	if (mote_stop(PATIENCE, NULL, NULL))
 		return 24;
@@ -162,7 +162,7 @@ static void before_start(void)
 
 static void after_stop(void)
 {
-	int n = 0;
+	_Atomic int n = 0;
 	pid_t pid;
 
 	EXPECT_EQ(mote_run(adds, &n, SCHEDULERS(2)), 0);

@@ -405,12 +405,12 @@ static void stress(void)
 
 		if (!EXPECT(d)) {
 			test_note("%lu of %lu have ended", ended, started);
-			exit(1);
+			test_bail_out();
 		}
 		for (i = 0; i < ACTORS && !mote_ref_equal(refs[i], d->ref); i++)
 			;
 		if (!EXPECT(i < ACTORS))
-			exit(1);
+			test_bail_out();
 		EXPECT(mote_pid_equal(d->pid, peer(i)));
 		EXPECT(d->reason.kind == MOTE_NORMAL || d->reason.kind == MOTE_ERROR || d->reason.kind == MOTE_KILLED);
 		kinds[d->reason.kind]++;

@@ -218,6 +218,27 @@ static void bgrewriteaof(struct conn *c, struct arg *argv)
 	mote_msg_free(m);
 }
 
+/* A text for people: RESP3 has a type for that. Takes it. */
+static void reply_text(struct conn *c, struct out *text)
+{
+	if (c->batch.resp == 3)
+		out_format(&c->out, "=%zu\r\ntxt:%.*s\r\n", text->len + 4, (int)text->len, text->data);
+	else
+		out_bulk(&c->out, text->data, text->len);
+	out_drop(text);
+}
+
+static void list_clients(struct conn *c)
+{
+	struct mote_process_info info = { .size = sizeof(info) };
+	struct out list = { 0 };
+
+	for (mote_pid p = mote_process_next(MOTE_NOBODY); mote_pid_valid(p); p = mote_process_next(p))
+		if (!mote_process_info(p, &info) && !strncmp(info.name, "id=", 3))
+			out_format(&list, "%s\n", info.name);
+	reply_text(c, &list);
+}
+
 static void set_name(struct conn *c, const struct arg *name)
 {
 	if (conn_name(c, name))
@@ -228,6 +249,8 @@ static void client(struct conn *c, struct arg *argv)
 {
 	if (arg_is(&argv[1], "id") && c->argc == 2)
 		out_number(&c->out, ':', c->id);
+	else if (arg_is(&argv[1], "list") && c->argc == 2)
+		list_clients(c);
 	else if (arg_is(&argv[1], "setname") && c->argc == 3)
 		set_name(c, &argv[2]);
 	else if (arg_is(&argv[1], "getname") && c->argc == 2 && *c->name)
@@ -288,11 +311,7 @@ static void info(struct conn *c, struct arg *argv)
 	out_text(&o, "# Replication\r\nrole:master\r\n\r\n# Keyspace\r\n");
 	if (keys)
 		out_format(&o, "db0:keys=%llu,expires=%llu,avg_ttl=0\r\n", keys, (unsigned long long)c->sum);
-	if (c->batch.resp == 3)
-		out_format(&c->out, "=%zu\r\ntxt:%.*s\r\n", o.len + 4, (int)o.len, o.data);
-	else
-		out_bulk(&c->out, o.data, o.len);
-	out_drop(&o);
+	reply_text(c, &o);
 }
 
 static void command(struct conn *c, struct arg *argv);

@@ -64,15 +64,25 @@ void conn_flush(struct conn *c)
 		out_drop(&c->out);
 }
 
+/* The names of processes serve as the list of clients, too: it is right even when one is killed. */
 bool conn_name(struct conn *c, const struct arg *name)
 {
+	char text[64] = "";
+	struct mote_addr addr;
+
 	for (uint32_t i = 0; i < name->len; i++) {
 		if (name->p[i] < '!' || name->p[i] > '~') {
 			conn_error(c, "ERR Client names cannot contain spaces, newlines or special characters.");
 			return false;
 		}
 	}
+	if (!mote_net_peer(c->fd, &addr))
+		mote_addr_format(&addr, text, sizeof(text));
+	if (*c->listed)
+		mote_unregister(c->listed);
 	snprintf(c->name, sizeof(c->name), "%.*s", (int)name->len, name->p);
+	snprintf(c->listed, sizeof(c->listed), "id=%d addr=%s name=%s", c->id, text, c->name);
+	mote_register(c->listed, mote_self());
 	return true;
 }
 
@@ -87,6 +97,7 @@ static void enter(struct conn *c, int fd)
 	static _Atomic int last_id;
 
 	*c = (struct conn){ .fd = fd, .id = ++last_id, .in.least = BUFFER_SIZE, .batch.resp = 2 };
+	conn_name(c, &ARG(""));
 	mote_defer(leave, NULL);
 	c->closing = kv.clients++ >= kv.max_clients;
 	if (c->closing)

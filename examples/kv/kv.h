@@ -148,6 +148,7 @@ struct conn {
 	uint32_t subscriptions;
 	int id;
 	char name[64];
+	char listed[192];		/* in CLIENT LIST: the connection's name as a process */
 };
 
 void listener_main(void *arg);

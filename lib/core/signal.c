@@ -89,6 +89,8 @@ bool signals_push(struct scheduler *s, struct signal *newest, struct signal *old
 
 	do {
 		if (unlikely(old == TASK_DEAD)) {
+			/* acquire: pairs with process_bury(); what the dead did comes before the noproc */
+			atomic_load_explicit(&p->task.inbox, memory_order_acquire);
 			oldest->next = NULL;
 			undeliverable_all(s, newest, to_slot);
 			return false;

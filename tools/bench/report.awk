@@ -171,7 +171,8 @@ function unfair() {
 	print "- To redis: it does more per request (expiry, statistics, a client table). The Go server does less."
 	print "- To mote: the epoll server has no processes; it is the floor, not a rival. receive_ref has its twin in Erlang"
 	print "  only for messages that came before."
-	print "- To all: the machine is shared and virtual; ratios of one session are what counts, not nanoseconds."
+	print "- To all: the machine is shared and virtual; ratios of one session are what counts, not nanoseconds. How much two"
+	print "  schedulers gain depends on how far apart the host puts the two CPUs just now (cpus_apart)."
 }
 
 function json(    i, p, f, k, line, sep) {

@@ -1,9 +1,50 @@
 /* SPDX-License-Identifier: MIT OR GPL-2.0 */
-/* Two schedulers on two CPUs against one on one: spawn, skynet, fanin, and calls of 1,000 independent pairs. */
+/*
+ * Two schedulers on two CPUs against one on one: spawn, skynet, fanin, and calls of 1,000 independent pairs. two_cpus says
+ * how far apart the CPUs are: on a virtual machine that can change from minute to minute, and with it all the others.
+ */
 #include "bench.h"
 
+#include <pthread.h>
+#include <stdatomic.h>
+
+#define TRIPS 200000
 #define PAIRS 1000
 #define CALLS 1000
+
+static _Atomic uint64_t line __attribute__((aligned(128)));
+
+static void *far_end(void *arg)
+{
+	(void)arg;
+	bench_pin(bench_load_cpu(), bench_load_cpu());
+	for (uint64_t i = 0; i < TRIPS; i++) {
+		while (atomic_load_explicit(&line, memory_order_acquire) != 2 * i + 1)
+			;
+		atomic_store_explicit(&line, 2 * i + 2, memory_order_release);
+	}
+	return NULL;
+}
+
+/* A cache line, there and back. */
+static void cpus(void)
+{
+	int64_t start;
+	pthread_t t;
+
+	if (bench_server_cpu() == bench_load_cpu())
+		return;
+	bench_check(pthread_create(&t, NULL, far_end, NULL) == 0, "a thread starts");
+	bench_pin(bench_server_cpu(), bench_server_cpu());
+	start = bench_now();
+	for (uint64_t i = 0; i < TRIPS; i++) {
+		atomic_store_explicit(&line, 2 * i + 1, memory_order_release);
+		while (atomic_load_explicit(&line, memory_order_acquire) != 2 * i + 2)
+			;
+	}
+	bench_figure("cpus_apart", (double)(bench_now() - start) / TRIPS, "ns", 0);
+	pthread_join(t, NULL);
+}
 
 static struct bench_gate gate;
 
@@ -36,6 +77,7 @@ static void calls(void *arg)
 }
 
 const struct bench bench_two[] = {
+	{ .name = "two_cpus", .host = cpus },
 	{ .name = "two_spawn", .run = bench_spawn_run, .pair = true },
 	{ .name = "two_skynet", .run = bench_skynet_run, .pair = true },
 	{ .name = "two_calls", .run = calls, .pair = true },
