@@ -96,6 +96,65 @@ static void errors(void)
 	EXPECT_EQ(send_words(-1, 0, 1, MOTE_NOW), -EBADF);
 }
 
+static void queues_and_waits(void *arg)
+{
+	int fd = (int)(intptr_t)arg;
+
+	while (!send_words(fd, 0, 16384, MOTE_FOREVER))
+		;
+}
+
+static void sends_and_waits(void *arg)
+{
+	static char data[8 << 20];
+
+	while (mote_net_send((int)(intptr_t)arg, data, sizeof(data), MOTE_FOREVER) > 0)
+		;
+}
+
+struct pair {
+	mote_pid main;
+	bool queued;
+};
+
+static void owns(void *arg)
+{
+	struct pair *pair = arg;
+	mote_pid sender;
+	int ends[2];
+	char c;
+
+	if (!io_pair(ends))
+		return;
+	sender = mote_spawn_link(pair->queued ? queues_and_waits : sends_and_waits, (void *)(intptr_t)ends[0]);
+	mote_send(pair->main, WORD, &sender, sizeof(sender));
+	mote_net_recv(ends[0], &c, 1, MOTE_FOREVER);
+}
+
+/* Owner or sender is killed while the other waits on the same descriptor, with much under way: both go. */
+static void ends_under_way(void)
+{
+	int before = io_count_fds();
+
+	for (int i = 0; i < 120; i++) {
+		struct pair pair = { mote_self(), i % 2 };
+		mote_ref mon;
+		mote_pid owner = mote_spawn_monitor(owns, &pair, &mon);
+		struct mote_msg *m = mote_receive_type(WORD, mote_in_ms(40000));
+
+		if (!EXPECT(m))
+			return;
+		mote_sleep(mote_in_us(i * 37));
+		mote_exit_pid(i % 4 < 2 ? owner : *(mote_pid *)m->data, MOTE_REASON_KILL);
+		mote_msg_free(m);
+		m = mote_receive_ref(mon, mote_in_ms(20000));
+		if (!EXPECT(m))
+			return;
+		mote_msg_free(m);
+	}
+	EXPECT_EQ(io_count_fds(), before);
+}
+
 static void reader_of_gift(void *arg)
 {
 	struct mote_msg *m = mote_receive(mote_in_ms(10000));
@@ -172,6 +231,7 @@ int main(void)
 	selftest_process("messages, sends and shut-down keep their order", in_order);
 	selftest_process("a megabyte may be under way, not more", bounded);
 	selftest_process("the error of a queued send is told by the next", errors);
+	selftest_process("owner or sender end while much is queued", ends_under_way);
 	selftest_process("a descriptor given away takes along what was received", give);
 	selftest_process("given to the dead, it is closed", give_to_the_dead);
 	return selftest_done();

@@ -227,7 +227,7 @@ static void deadline_in_a_stream(void *arg)
 	mote_pid q = spawn_pinned(neighbour, &turns, 0, MOTE_MONITOR, &near);
 
 	(void)arg;
-	for (int i = 0; i < 5; i++) {
+	for (int i = 0; (i < 5 || !atomic_load(&turns)) && !atomic_load(&st.ended); i++) {
 		mote_deadline d = mote_in_ms(1);
 
 		EXPECT(!mote_receive_type(B, d));

@@ -36,7 +36,8 @@ MOTE_API int mote_resolve(const char *host, unsigned short port, struct mote_add
 
 /*
  * A listening stream socket (SO_REUSEADDR; a stale Unix path is replaced); the caller owns it. backlog 0: 4096.
- * Returns fd or -errno.
+ * Returns fd or -errno. Waits up to a quarter of a second for an address that is in use: the listening socket of a
+ * program that was killed outlives it by some milliseconds.
  */
 MOTE_API int mote_net_listen(const struct mote_addr *addr, int backlog);
 

@@ -182,6 +182,7 @@ static void unwatch_work(struct scheduler *s, struct work *w)
 	if (f->flags & FD_CLOSING && f->flags & FD_WATCHED && f->watcher == s->index)
 		io_backend->unwatch_fd(s, f);
 	lock_drop(&f->lock);
+	fd_settle(f);	/* with epoll that was all there was to wait for */
 }
 
 static void fd_unwatch(struct fd *f)

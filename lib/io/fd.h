@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR GPL-2.0 */
 /*
- * io/fd.h: the table of descriptors. One entry per number: who owns it, who is using it, what was received ahead, what
- * is queued to be sent. An entry is closed in steps, by whoever makes the last one: nothing new may begin, those
+ * io/fd.h: the table of descriptors. One entry per number: who owns it, who is using it, what was received ahead,
+ * what is queued to be sent. An entry is closed in steps, by whoever makes the last one: nothing new may begin, those
  * who wait are told, and when nobody uses it and nothing of it is in a ring it goes.
  */
 #ifndef IO_FD_H

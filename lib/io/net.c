@@ -24,6 +24,8 @@
 #define BACKLOG		4096
 #define PIECES_MAX	1024
 #define RETRY_NS	1000000		/* a Unix listener's full backlog says nothing when it has room again */
+#define LINGER_NS	5000000
+#define LINGER_TRIES	50
 
 void vector_skip(struct vector *v)
 {
@@ -335,15 +337,22 @@ static int listener(const struct mote_addr *addr, int backlog)
 	return fd;
 }
 
+/*
+ * The address may be in use by the dead: the kernel takes some milliseconds to put away the ring of a program that was
+ * killed, and with it its listening socket. One that is started anew at once has to outwait that.
+ */
 int mote_net_listen(const struct mote_addr *addr, int backlog)
 {
-	struct scheduler *s = runtime_enter("mote_net_listen");
-	int fd = listener(addr, backlog);
+	struct call c;
+	int err = call_begin(&c, "mote_net_listen", CALL_UNLIMITED), fd;
 
-	if (fd >= 0)
-		fd = fd_open(fd, s->current, FD_LISTENER);
-	runtime_leave();
-	return fd;
+	for (int i = 0; !err; i++) {
+		fd = listener(addr, backlog);
+		if (fd != -EADDRINUSE || i == LINGER_TRIES)
+			return (int)call_end(&c, fd < 0 ? fd : fd_open(fd, c.task, FD_LISTENER));
+		err = call_pause(&c, LINGER_NS);
+	}
+	return (int)call_end(&c, err);
 }
 
 static int accept_one(struct call *c, struct mote_addr *peer)
@@ -395,22 +404,6 @@ int mote_net_accept(int fd, struct mote_addr *peer, mote_deadline deadline)
 	return (int)call_end(&c, err);
 }
 
-/* A little sleep: nothing completes the request but the deadline. */
-static int connect_pause(struct call *c)
-{
-	int64_t until = clock_now() + RETRY_NS, deadline = c->deadline;
-	struct request r;
-	int err;
-
-	if (until >= deadline)
-		return -ETIMEDOUT;
-	c->deadline = until;
-	request_init(&r, c, 0);
-	err = request_wait_linked(&r, c);
-	c->deadline = deadline;
-	return err == -ETIMEDOUT ? 0 : err;
-}
-
 static int connect_to(struct call *c, const struct mote_addr *addr)
 {
 	socklen_t len = sizeof(int);
@@ -420,7 +413,7 @@ static int connect_to(struct call *c, const struct mote_addr *addr)
 		if (errno == EISCONN)
 			break;
 		if (errno == EAGAIN) {
-			err = connect_pause(c);
+			err = call_pause(c, RETRY_NS);
 			if (err)
 				return err;
 			continue;

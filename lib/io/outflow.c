@@ -230,7 +230,8 @@ static int outflow_push(struct call *c, struct outbuf *b)
 	return err;
 }
 
-int net_send_queued(int fd, const void *data, size_t size, void (*release)(void *arg), void *arg, int64_t deadline_ns)
+int net_send_queued(int fd, const void *data, size_t size, void (*release)(void *arg), void *arg,
+		    int64_t deadline_ns)
 {
 	struct outbuf *b = malloc(sizeof(*b));
 	struct call c;

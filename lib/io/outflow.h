@@ -19,7 +19,8 @@ struct fd;
  * is called exactly once, by any thread, when it has been sent, or dropped: also when this fails. Kept in order
  * with what is sent later in other ways. A call for processes: 0 or -errno, an earlier one's error included.
  */
-int net_send_queued(int fd, const void *data, size_t size, void (*release)(void *arg), void *arg, int64_t deadline_ns);
+int net_send_queued(int fd, const void *data, size_t size, void (*release)(void *arg), void *arg,
+		    int64_t deadline_ns);
 
 /* Waits until nothing is queued. 0, or -errno: as call_poll(), or the error of an earlier send. */
 int outflow_wait(struct call *c);

@@ -230,6 +230,26 @@ int call_poll(struct call *c, int events)
 	return r.res < 0 ? r.res : events;
 }
 
+int call_pause(struct call *c, int64_t ns)
+{
+	int64_t until = clock_now() + ns, deadline = c->deadline;
+	struct request r;
+	int err;
+
+	if (until >= deadline)
+		return -ETIMEDOUT;
+	request_init(&r, c, 0);
+	if (r.f) {
+		lock_take(&r.f->lock);
+		request_link(&r);
+		lock_drop(&r.f->lock);
+	}
+	c->deadline = until;
+	err = request_wait_linked(&r, c);
+	c->deadline = deadline;
+	return err == -ETIMEDOUT ? 0 : err;
+}
+
 int call_submit(struct call *c, const struct io_uring_sqe *sqe)
 {
 	struct request r;

@@ -63,6 +63,9 @@ int64_t call_end(struct call *c, int64_t result);
  */
 int call_poll(struct call *c, int events);
 
+/* A little sleep, on the way to another try: 0, or an error as call_poll(). */
+int call_pause(struct call *c, int64_t ns);
+
 /* Runs an operation in the ring, whose buffers are the caller's. Returns its result, or an error as call_poll(). */
 int call_submit(struct call *c, const struct io_uring_sqe *sqe);
 
