@@ -114,6 +114,7 @@ static void sends_and_waits(void *arg)
 
 struct pair {
 	mote_pid main;
+	int fd;
 	bool queued;
 };
 
@@ -121,14 +122,12 @@ static void owns(void *arg)
 {
 	struct pair *pair = arg;
 	mote_pid sender;
-	int ends[2];
 	char c;
 
-	if (!io_pair(ends))
-		return;
-	sender = mote_spawn_link(pair->queued ? queues_and_waits : sends_and_waits, (void *)(intptr_t)ends[0]);
+	mote_msg_free(mote_receive(MOTE_FOREVER));	/* fd is ours */
+	sender = mote_spawn_link(pair->queued ? queues_and_waits : sends_and_waits, (void *)(intptr_t)pair->fd);
 	mote_send(pair->main, WORD, &sender, sizeof(sender));
-	mote_net_recv(ends[0], &c, 1, MOTE_FOREVER);
+	mote_net_recv(pair->fd, &c, 1, MOTE_FOREVER);
 }
 
 /* Owner or sender is killed while the other waits on the same descriptor, with much under way: both go. */
@@ -137,11 +136,19 @@ static void ends_under_way(void)
 	int before = io_count_fds();
 
 	for (int i = 0; i < 120; i++) {
-		struct pair pair = { mote_self(), i % 2 };
+		struct pair pair = { mote_self(), -1, i % 2 };
+		struct mote_msg *m;
+		mote_pid owner;
 		mote_ref mon;
-		mote_pid owner = mote_spawn_monitor(owns, &pair, &mon);
-		struct mote_msg *m = mote_receive_type(WORD, mote_in_ms(40000));
+		int ends[2];
 
+		if (!io_pair(ends))
+			return;
+		pair.fd = ends[0];
+		owner = mote_spawn_monitor(owns, &pair, &mon);
+		EXPECT_EQ(mote_fd_give(ends[0], owner), 0);
+		mote_send(owner, WORD, NULL, 0);
+		m = mote_receive_type(WORD, mote_in_ms(40000));
 		if (!EXPECT(m))
 			return;
 		mote_sleep(mote_in_us(i * 37));
@@ -151,6 +158,7 @@ static void ends_under_way(void)
 		if (!EXPECT(m))
 			return;
 		mote_msg_free(m);
+		EXPECT_EQ(mote_fd_close(ends[1]), 0);
 	}
 	EXPECT_EQ(io_count_fds(), before);
 }

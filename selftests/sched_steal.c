@@ -317,6 +317,60 @@ static void slices(void)
 }
 
 /*
+ * New processes must not always go before old ones: one that was spawned early runs, although others are spawned
+ * without end, by one process, or each by the one before it.
+ */
+#define NO_END 3000000
+
+static _Atomic bool early_ran;
+static _Atomic unsigned long spawned_after;
+
+static void early(void *arg)
+{
+	(void)arg;
+	atomic_store(&early_ran, true);
+}
+
+static void nothing(void *arg)
+{
+	(void)arg;
+}
+
+static void spawns_without_end(void *arg)
+{
+	(void)arg;
+	while (!atomic_load(&early_ran) && atomic_fetch_add(&spawned_after, 1) < NO_END)
+		mote_spawn(nothing, NULL);
+}
+
+static void one_after_the_other(void *arg)
+{
+	(void)arg;
+	if (!atomic_load(&early_ran) && atomic_fetch_add(&spawned_after, 1) < NO_END)
+		mote_spawn(one_after_the_other, NULL);
+}
+
+static void old_ones_run(void)
+{
+	static const mote_fn spawners[] = { spawns_without_end, one_after_the_other };
+
+	for (int i = 0; i < 2; i++) {
+		mote_ref ref;
+		mote_pid p;
+
+		atomic_store(&early_ran, false);
+		atomic_store(&spawned_after, 0);
+		p = mote_spawn_monitor(early, NULL, &ref);
+		mote_spawn(spawners[i], NULL);
+		EXPECT(got_down(ref, p, MOTE_NORMAL));
+		EXPECT(atomic_load(&spawned_after) < NO_END);
+		test_note("%lu were spawned before it ran", atomic_load(&spawned_after));
+	}
+	while (runtime().processes > 1)
+		mote_yield();
+}
+
+/*
  * Steal against send: processes that wander between schedulers pass tokens around a ring; each token is always in
  * exactly one place, so every hop must arrive, and the sum must be right at the end.
  */
@@ -414,6 +468,7 @@ int main(void)
 	selftest_process_opts("mote_yield is fair", yield_is_fair, SCHEDULERS(1));
 	selftest_process_opts("two who wake each other starve nobody", lifo_starves_nobody, SCHEDULERS(1));
 	selftest_process_opts("endless senders and receivers let others run", slices, SCHEDULERS(1));
+	selftest_process_opts("spawns without end do not hold up those spawned before", old_ones_run, SCHEDULERS(1));
 	selftest_process_opts("race: steal against send", steal_races_send, SCHEDULERS(2));
 	selftest_process_opts("race: a tree of spawns and exits on two schedulers", a_tree, SCHEDULERS(2));
 	selftest_process_opts("race: steal against send, four schedulers", steal_races_send, SCHEDULERS(4));
