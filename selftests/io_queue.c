@@ -121,11 +121,16 @@ struct pair {
 static void owns(void *arg)
 {
 	struct pair *pair = arg;
+	/* On another scheduler, if there is one: what waits for room in the socket is over there. */
+	struct mote_spawn_opts opts = {
+		.size = sizeof(opts), .flags = MOTE_LINK | MOTE_PINNED, .scheduler = 1,
+		.fn = pair->queued ? queues_and_waits : sends_and_waits, .arg = (void *)(intptr_t)pair->fd,
+	};
 	mote_pid sender;
 	char c;
 
 	mote_msg_free(mote_receive(MOTE_FOREVER));	/* fd is ours */
-	sender = mote_spawn_link(pair->queued ? queues_and_waits : sends_and_waits, (void *)(intptr_t)pair->fd);
+	sender = mote_spawn_opts(&opts);
 	mote_send(pair->main, WORD, &sender, sizeof(sender));
 	mote_net_recv(pair->fd, &c, 1, MOTE_FOREVER);
 }
@@ -145,7 +150,9 @@ static void ends_under_way(void)
 		if (!io_pair(ends))
 			return;
 		pair.fd = ends[0];
-		owner = mote_spawn_monitor(owns, &pair, &mon);
+		owner = mote_spawn_opts(&(struct mote_spawn_opts){
+			.size = sizeof(struct mote_spawn_opts), .fn = owns, .arg = &pair,
+			.flags = MOTE_MONITOR | MOTE_PINNED, .ref = &mon });
 		EXPECT_EQ(mote_fd_give(ends[0], owner), 0);
 		mote_send(owner, WORD, NULL, 0);
 		m = mote_receive_type(WORD, mote_in_ms(40000));

@@ -604,8 +604,12 @@ bool schedulers_stop(int64_t deadline_ns)
 		post_notify(schedulers[i]);
 	/* acquire: what the workers did is seen before anything of theirs is freed */
 	while (atomic_load_explicit(&nr_left, memory_order_acquire) < nr_schedulers) {
-		if (clock_now() >= deadline_ns)
+		if (clock_now() >= deadline_ns) {
+			/* They stay as they are, for good: nobody will join them. */
+			for (unsigned int i = 0; i < nr_schedulers; i++)
+				pthread_detach(schedulers[i]->thread);
 			return false;
+		}
 		nanosleep(&pause, NULL);
 	}
 	for (unsigned int i = 0; i < nr_schedulers; i++)
