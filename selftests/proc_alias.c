@@ -36,6 +36,32 @@ static void active(void)
 	mote_msg_free(m);
 }
 
+/* By reference the first comes first, also when others have been taken from between. */
+static void in_order(void)
+{
+	mote_ref a = mote_alias(0);
+	struct mote_msg *m;
+
+	for (int i = 0; i < 6; i++) {
+		mote_send_alias(a, DATA + (i == 2), &i, sizeof(i));
+		mote_send(mote_self(), GO, NULL, 0);
+	}
+	mote_msg_free(mote_receive_type(DATA + 1, PATIENCE));
+	for (int i = 0; i < 6; i++) {
+		if (i == 2)
+			continue;
+		m = mote_receive_ref(a, PATIENCE);
+		EXPECT(m && m->type == DATA && *(int *)m->data == i);
+		mote_msg_free(m);
+	}
+	EXPECT(!mote_receive_ref(a, MOTE_NOW));
+	EXPECT_EQ(mote_errno(), -ETIMEDOUT);
+	for (int i = 0; i < 6; i++)
+		EXPECT(got_type(GO));
+	EXPECT(mailbox_is_empty());
+	EXPECT_EQ(mote_unalias(a), 1);
+}
+
 static void withdrawn(void)
 {
 	mote_ref a = mote_alias(0), b = mote_alias(0);
@@ -283,6 +309,7 @@ static void race_late_reply(void)
 int main(void)
 {
 	selftest_process("messages to an active alias arrive and carry it", active);
+	selftest_process("messages to an alias are received by reference in order", in_order);
 	selftest_process("after mote_unalias nothing arrives; what is in the mailbox stays", withdrawn);
 	selftest_process("a reply alias ends itself with the first message", for_one_reply);
 	selftest_process("a reply alias can be withdrawn", unwanted_reply_alias);

@@ -368,6 +368,88 @@ static void wherever_it_is(void)
 	EXPECT_EQ(atomic_load(&survived), 0);
 }
 
+/*
+ * The signal has come while the victim computes; then it makes its first runtime call, and that one over and over.
+ * Whichever it is, it must not come back, or not much longer.
+ */
+static bool none(const struct mote_msg *m, void *arg)
+{
+	(void)m;
+	(void)arg;
+	return false;
+}
+
+static void c_receive(void)	{ mote_msg_free(mote_receive(MOTE_FOREVER)); }
+static void c_receive_now(void)	{ mote_msg_free(mote_receive(MOTE_NOW)); }
+static void c_type(void)	{ mote_msg_free(mote_receive_type(GO, MOTE_FOREVER)); }
+static void c_match(void)	{ mote_msg_free(mote_receive_match(none, NULL, MOTE_FOREVER)); }
+static void c_ref(void)		{ mote_msg_free(mote_receive_ref(mote_alias(0), MOTE_FOREVER)); }
+static void c_sleep(void)	{ mote_sleep(MOTE_FOREVER); }
+static void c_sleep_now(void)	{ mote_sleep(MOTE_NOW); }
+static void c_yield(void)	{ mote_yield(); }
+static void c_check(void)	{ mote_check(); }
+static void c_send(void)	{ mote_send((mote_pid){ 1, 0xfffff, 0 }, GO, NULL, 0); }
+static void c_link(void)	{ mote_link(MOTE_NOBODY); }
+static void c_unlink(void)	{ mote_unlink((mote_pid){ 1, 0xfffff, 0 }); }
+static void c_monitor(void)	{ mote_demonitor(mote_monitor((mote_pid){ 1, 0xfffff, 0 }), MOTE_FLUSH); }
+static void c_alias(void)	{ mote_unalias(mote_alias(0)); }
+static void c_timer(void)	{ mote_timer_cancel(mote_send_after(MOTE_FOREVER, mote_self(), GO, NULL, 0), NULL); }
+static void c_alloc(void)	{ mote_free(mote_alloc(10)); }
+static void c_defer(void)	{ mote_undefer(free, NULL); }
+static void c_name(void)	{ mote_unregister("nobody has it"); }
+static void c_trap(void)	{ mote_trap_exit(true); }
+static void c_exit_pid(void)	{ mote_exit_pid((mote_pid){ 1, 0xfffff, 0 }, MOTE_REASON_SHUTDOWN); }
+
+static const struct {
+	const char *name;
+	void (*call)(void);
+} calls[] = {
+	{ "receive", c_receive }, { "receive now", c_receive_now }, { "receive_type", c_type },
+	{ "receive_match", c_match }, { "receive_ref", c_ref }, { "sleep", c_sleep }, { "sleep now", c_sleep_now },
+	{ "yield", c_yield }, { "check", c_check }, { "send", c_send }, { "link", c_link }, { "unlink", c_unlink },
+	{ "monitor", c_monitor }, { "alias", c_alias }, { "timer", c_timer }, { "alloc", c_alloc },
+	{ "defer", c_defer }, { "name", c_name }, { "trap_exit", c_trap }, { "exit_pid", c_exit_pid },
+};
+
+static _Atomic int computing;	/* 1: the victim is; 2: it may go on */
+
+static void computes_then_calls(void *arg)
+{
+	void (*call)(void) = calls[*(size_t *)arg].call;
+
+	mote_trap_exit(true);
+	atomic_store(&computing, 1);
+	while (atomic_load(&computing) != 2)
+		;
+	for (;;)
+		call();
+}
+
+static void at_the_next_call(void *arg)
+{
+	(void)arg;
+	for (size_t i = 0; i < sizeof(calls) / sizeof(calls[0]); i++) {
+		mote_ref ref;
+		mote_pid p;
+
+		atomic_store(&computing, 0);
+		p = spawn_pinned(computes_then_calls, &i, 1, MOTE_MONITOR, &ref);
+		while (atomic_load(&computing) != 1)
+			mote_yield();
+		mote_exit_pid(p, MOTE_REASON_KILL);
+		atomic_store(&computing, 2);
+		if (!EXPECT(got_down(ref, p, MOTE_KILLED))) {
+			test_note("mote_%s", calls[i].name);
+			test_bail_out();
+		}
+	}
+}
+
+static void next_call(void)
+{
+	on_first_scheduler(at_the_next_call, NULL);
+}
+
 static void big_exit(void *arg)
 {
 	struct mote_reason r = { MOTE_CUSTOM, 9, arg, MOTE_REASON_MAX };
@@ -474,6 +556,7 @@ int main(void)
 	selftest_process("a kill is killed to those linked, and so on along links", kill_is_killed_beyond);
 	selftest_process_opts("the first exit signal of a sender wins", first_signal_wins, SCHEDULERS(2));
 	selftest_process_opts("exit signals act wherever the process is", wherever_it_is, SCHEDULERS(2));
+	selftest_process_opts("a kill acts at the next runtime call, whichever it is", next_call, SCHEDULERS(2));
 	selftest_process("reasons carry up to 4,096 bytes; more is -EMSGSIZE", largest_reason);
 	selftest_process("an exit signal to the dead vanishes", to_the_dead);
 	selftest_process("mote_trap_exit returns the previous setting", trap_setting);

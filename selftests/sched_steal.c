@@ -365,9 +365,42 @@ static void old_ones_run(void)
 		EXPECT(got_down(ref, p, MOTE_NORMAL));
 		EXPECT(atomic_load(&spawned_after) < NO_END);
 		test_note("%lu were spawned before it ran", atomic_load(&spawned_after));
+		while (runtime().processes > 1)
+			mote_yield();
 	}
-	while (runtime().processes > 1)
+}
+
+/* New ones get their share beside those that yield without end: counted in turns, not in time. */
+static _Atomic unsigned long yields;
+
+static void yields_without_end(void *arg)
+{
+	(void)arg;
+	for (;;) {
+		atomic_fetch_add(&yields, 1);
 		mote_yield();
+	}
+}
+
+static void new_ones_run(void)
+{
+	enum { WAVES = 20, WAVE = 100, YIELDERS = 3 };
+	mote_pid p[YIELDERS];
+	mote_ref refs[WAVE];
+
+	atomic_store(&yields, 0);
+	for (int i = 0; i < YIELDERS; i++)
+		p[i] = mote_spawn(yields_without_end, NULL);
+	for (int w = 0; w < WAVES; w++) {
+		for (int i = 0; i < WAVE; i++)
+			mote_spawn_monitor(nothing, NULL, &refs[i]);
+		for (int i = 0; i < WAVE; i++)
+			mote_msg_free(mote_receive_ref(refs[i], PATIENCE));
+	}
+	test_note("%lu turns of %d who yield beside %d new ones", atomic_load(&yields), YIELDERS, WAVES * WAVE);
+	EXPECT(atomic_load(&yields) < 10ul * YIELDERS * WAVES * WAVE);
+	for (int i = 0; i < YIELDERS; i++)
+		put_down(p[i]);
 }
 
 /*
@@ -469,6 +502,7 @@ int main(void)
 	selftest_process_opts("two who wake each other starve nobody", lifo_starves_nobody, SCHEDULERS(1));
 	selftest_process_opts("endless senders and receivers let others run", slices, SCHEDULERS(1));
 	selftest_process_opts("spawns without end do not hold up those spawned before", old_ones_run, SCHEDULERS(1));
+	selftest_process_opts("those who yield without end do not hold up new ones", new_ones_run, SCHEDULERS(1));
 	selftest_process_opts("race: steal against send", steal_races_send, SCHEDULERS(2));
 	selftest_process_opts("race: a tree of spawns and exits on two schedulers", a_tree, SCHEDULERS(2));
 	selftest_process_opts("race: steal against send, four schedulers", steal_races_send, SCHEDULERS(4));

@@ -31,20 +31,27 @@ static inline int check(struct scheduler *s, uint32_t type, const void *data, si
 	return unlikely(size > UINT32_MAX - sizeof(struct signal)) ? -EMSGSIZE : 0;
 }
 
-/* Most messages are small, and a call costs as much as copying them. */
+/* Most messages are small, and a call costs as much as copying them: two moves that may overlap. */
 static inline void payload_copy(struct signal *sig, const void *data, size_t size)
 {
 	const char *from = data;
 	char *to = sig->payload;
 
-	if (unlikely(size > 64)) {
-		memcpy(to, data, size);
-		return;
-	}
-	for (; size >= 16; size -= 16, from += 16, to += 16)
-		memcpy(to, from, 16);
-	if (size)
+	if (size > 64) {
 		memcpy(to, from, size);
+	} else if (size >= 32) {
+		memcpy(to, from, 32);
+		memcpy(to + size - 32, from + size - 32, 32);
+	} else if (size >= 16) {
+		memcpy(to, from, 16);
+		memcpy(to + size - 16, from + size - 16, 16);
+	} else if (size >= 8) {
+		memcpy(to, from, 8);
+		memcpy(to + size - 8, from + size - 8, 8);
+	} else {
+		for (size_t i = 0; i < size; i++)
+			to[i] = from[i];
+	}
 }
 
 /* After a send: like process_leave(), but a stream may go on. */
@@ -78,7 +85,13 @@ static inline __attribute__((always_inline)) int send_to(struct scheduler *s, mo
 	sig->msg.from = caller_pid(s);
 	sig->msg.type = type;
 	payload_copy(sig, data, size);
-	if (!s || s->alone || likely(atomic_load_explicit(&p->task.home, memory_order_relaxed) == s->index) ||
+	if (s && s->alone) {
+		/* signal_send(), where nothing can be held back */
+		if (!signal_deliver(s, p, sig))
+			signal_push(s, sig, to.slot, false);
+		return 0;
+	}
+	if (!s || likely(atomic_load_explicit(&p->task.home, memory_order_relaxed) == s->index) ||
 	    !outbox_hold(s, sig, to.slot))
 		signal_send(s, sig, to.slot, false);
 	return 0;

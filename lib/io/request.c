@@ -18,9 +18,11 @@ int call_begin(struct call *c, const char *name, mote_deadline deadline)
 	c->deadline = deadline.ns;
 	c->die = false;
 	task_spend(s);		/* a peer that is always ready must not keep the scheduler */
-	/* Nor may a call that never has to wait keep its process alive. Nothing is held here yet. */
-	if (unlikely(atomic_load_explicit(&c->task->pending, memory_order_relaxed)) && task_signals(c->task))
-		task_die(c->task);
+	/* Nor may a call that never has to wait keep its process alive. The caller may hold something: call_end() ends it. */
+	if (unlikely(atomic_load_explicit(&c->task->pending, memory_order_relaxed)) && task_signals(c->task)) {
+		c->die = true;
+		return -EINTR;
+	}
 	return task_clamp(c->task, &c->deadline);
 }
 

@@ -23,7 +23,7 @@
 #include <sanitizer/common_interface_defs.h>
 #endif
 
-#define FRESH_TURN	64
+#define FRESH_TURN	16
 #define LIFO_STREAK	16		/* wakes in a row that may overtake the queue */
 
 static inline void task_set_state(struct task *t, int state, int wait)
