@@ -113,12 +113,11 @@ struct task *scheduler_pick(struct scheduler *s)
 		scheduler_queue(s, t);
 	}
 	s->lifo_streak = 0;
-	if (unlikely(++s->fresh_turn == FRESH_TURN)) {
-		s->fresh_turn = 0;
-		t = deque_steal(&s->fresh);
-		if (t)
-			return t;
-	}
+	/* Turn about with the run queue, or those who yield without end would hold up the new ones. */
+	if (++s->fresh_turn & 1 && (t = deque_take(&s->fresh, s->alone)))
+		return t;
+	if (!(s->fresh_turn % FRESH_TURN) && (t = deque_steal(&s->fresh)))
+		return t;
 	if (unlikely(s->bound_first) && (s->bound_turn ^= 1))
 		return bound_take(s);
 	t = run_queue_take(s->queues[MOTE_PRIORITY_NORMAL]);
