@@ -317,6 +317,7 @@ int main(void)
 	selftest_process("messages to the alias of the dead vanish", of_the_dead);
 	selftest_process("thousands of aliases at once", many);
 	selftest_process_opts("race: unalias against send: nothing afterwards", race_unalias, SCHEDULERS(2));
-	selftest_process_opts("race: reply against timeout: a late reply never arrives", race_late_reply, SCHEDULERS(2));
+	selftest_process_opts("race: reply against timeout: a late reply never arrives",
+			      race_late_reply, SCHEDULERS(2));
 	return selftest_done();
 }

@@ -83,21 +83,54 @@ static void hog(void *arg)
 	}
 }
 
+/* Yields until it runs on the other scheduler, with a hog left behind. */
+static void get_stolen(struct litmus *l)
+{
+	uint32_t from = test_info(mote_self()).scheduler;
+
+	for (int tries = 0; tries < 50; tries++) {
+		mote_send(l->hogs[from & 1], GO, NULL, 0);
+		mote_yield();
+		if (test_info(mote_self()).scheduler != from) {
+			l->moves++;
+			return;
+		}
+	}
+}
+
 static void stolen_sender(void *arg)
 {
 	struct litmus *l = arg;
-	uint32_t here, last = ~0u;
 
 	for (uint32_t i = 0; i < l->count; i++) {
 		struct numbered d = { 0, i };
 
-		here = test_info(mote_self()).scheduler;
-		l->moves += last != ~0u && here != last;
-		last = here;
-		mote_send(l->hogs[here & 1], GO, NULL, 0);
 		mote_send(l->receivers[i & 1], DATA, &d, sizeof(d));
 		mote_send(l->receivers[!(i & 1)], DATA, &d, sizeof(d));
-		mote_yield();
+		get_stolen(l);
+	}
+}
+
+/* The same with runs of sends to one receiver, which may be held back for a while to go together. */
+static void stolen_streamer(void *arg)
+{
+	struct litmus *l = arg;
+	uint32_t sent[2] = { 0 };
+
+	for (uint32_t run = 0; sent[0] < l->count || sent[1] < l->count; run++) {
+		uint32_t to = run & 1;
+
+		for (uint32_t i = 0; i <= run % 75 && sent[to] < l->count; i++) {
+			struct numbered d = { 0, sent[to]++ };
+
+			mote_send(l->receivers[to], DATA, &d, sizeof(d));
+		}
+		if (run % 5 == 4)
+			mote_sleep(mote_in_us(10));
+		else if (run % 5 == 3)
+			mote_yield();
+		else if (run % 5)
+			get_stolen(l);
 	}
 }
 
@@ -115,9 +148,9 @@ static void litmus_receiver(void *arg)
 	mote_send(l->boss, STOP, &wrong, sizeof(wrong));
 }
 
-static void order_when_stolen(void)
+static void litmus(mote_fn sender, uint32_t count)
 {
-	struct litmus l = { .boss = mote_self(), .count = (uint32_t)test_rounds(20000) };
+	struct litmus l = { .boss = mote_self(), .count = count };
 	mote_ref done;
 	mote_pid s;
 
@@ -125,7 +158,7 @@ static void order_when_stolen(void)
 		l.hogs[i] = spawn_pinned(hog, NULL, i, 0, NULL);
 		l.receivers[i] = spawn_pinned(litmus_receiver, &l, i, 0, NULL);
 	}
-	s = mote_spawn_monitor(stolen_sender, &l, &done);
+	s = mote_spawn_monitor(sender, &l, &done);
 	for (int i = 0; i < 2; i++) {
 		struct mote_msg *m = mote_receive_type(STOP, PATIENCE);
 
@@ -139,35 +172,87 @@ static void order_when_stolen(void)
 		selftest_skip("the sender was never stolen");
 }
 
-/* The order holds among signals of all kinds of one sender to one receiver. */
+static void order_when_stolen(void)
+{
+	litmus(stolen_sender, (uint32_t)test_rounds(5000));
+}
+
+static void order_of_stolen_streams(void)
+{
+	litmus(stolen_streamer, (uint32_t)test_rounds(50000));
+}
+
+/* The order holds among signals of all kinds of one sender to one receiver, each after a run of plain sends. */
+#define RUN 100
+
+struct mixed {
+	mote_pid boss;
+	mote_ref alias;
+	uint32_t run;		/* length of the runs */
+};
+
+static void send_run(struct mixed *m)
+{
+	for (uint32_t i = 0; i < m->run; i++)
+		mote_send(m->boss, RUN, &i, sizeof(i));
+}
+
 static void mixed_sender(void *arg)
 {
-	mote_pid boss = *(mote_pid *)arg;
+	struct mixed m = *(struct mixed *)arg;
 
-	mote_send(boss, 1, NULL, 0);
-	mote_exit_pid(boss, MOTE_REASON_SHUTDOWN);
-	mote_send(boss, 2, NULL, 0);
-	mote_link(boss);
+	send_run(&m);
+	mote_send(m.boss, 1, NULL, 0);
+	mote_exit_pid(m.boss, MOTE_REASON_SHUTDOWN);
+	send_run(&m);
+	mote_send_alias(m.alias, 2, NULL, 0);
+	mote_link(m.boss);
+	send_run(&m);
 	mote_send_name("message.boss", 3, NULL, 0);
-	mote_exit_pid(boss, mote_reason_error(EIO, NULL));
-	mote_send_msg(boss, mote_msg_new(4, 0));
+	send_run(&m);
+	mote_exit_pid(m.boss, mote_reason_error(EIO, NULL));
+	send_run(&m);
+	mote_send_msg(m.boss, mote_msg_new(4, 0));
+	send_run(&m);
+	mote_request(m.boss, 5, NULL, 0);
+	send_run(&m);
+	mote_reply((struct mote_from){ m.boss, m.alias }, 6, NULL, 0);
+	send_run(&m);
 	mote_exit(mote_reason_error(EPIPE, NULL));
+}
+
+/* The next message but for a run, which must be complete. */
+static struct mote_msg *after_run(uint32_t run)
+{
+	struct mote_msg *m;
+
+	for (uint32_t i = 0; (m = mote_receive(PATIENCE)) && m->type == RUN; i++) {
+		run--;
+		if (!EXPECT(*(uint32_t *)m->data == i))
+			break;
+		mote_msg_free(m);
+	}
+	EXPECT_EQ(run, 0);
+	return m;
 }
 
 static void order_of_kinds(void)
 {
-	unsigned long n = test_rounds(10000);
-	mote_pid me = mote_self();
+	static const uint32_t types[] = { 1, MOTE_MSG_EXIT, 2, 3, MOTE_MSG_EXIT, 4, 5, 6, MOTE_MSG_EXIT };
+	static const uint32_t kinds[] = { 0, MOTE_SHUTDOWN, 0, 0, MOTE_ERROR, 0, 0, 0, MOTE_ERROR };
+	static const bool runs[] = { true, false, true, true, true, true, true, true, true };
+	unsigned long n = test_rounds(3000);
+	struct mixed mixed = { mote_self(), mote_alias(0), 0 };
 
 	mote_trap_exit(true);
-	EXPECT_EQ(mote_register("message.boss", me), 0);
+	EXPECT_EQ(mote_register("message.boss", mote_self()), 0);
 	for (unsigned long i = 0; i < n; i++) {
-		static const uint32_t types[] = { 1, MOTE_MSG_EXIT, 2, 3, MOTE_MSG_EXIT, 4, MOTE_MSG_EXIT };
-		static const uint32_t kinds[] = { 0, MOTE_SHUTDOWN, 0, 0, MOTE_ERROR, 0, MOTE_ERROR };
-		mote_pid p = spawn_pinned(mixed_sender, &me, (unsigned int)i, 0, NULL);
+		mote_pid p;
 
-		for (int j = 0; j < 7; j++) {
-			struct mote_msg *m = mote_receive(PATIENCE);
+		mixed.run = i % 3 ? (uint32_t)(i % 71) : 0;
+		p = spawn_pinned(mixed_sender, &mixed, (unsigned int)i, 0, NULL);
+		for (int j = 0; j < 9; j++) {
+			struct mote_msg *m = after_run(runs[j] ? mixed.run : 0);
 
 			if (!EXPECT(m && m->type == types[j] && (!kinds[j] || is_exit(m, p, kinds[j])))) {
 				test_note("step %d", j);
@@ -178,6 +263,48 @@ static void order_of_kinds(void)
 		}
 	}
 	EXPECT(mailbox_is_empty());
+}
+
+/* What a process has sent arrives, although it goes on computing and never calls the runtime again. */
+struct silent {
+	mote_pid boss;
+	uint32_t run;
+	_Atomic bool go;
+};
+
+static void falls_silent(void *arg)
+{
+	struct silent *s = arg;
+
+	for (uint32_t i = 0; i < s->run; i++)
+		mote_send(s->boss, RUN, &i, sizeof(i));
+	while (!atomic_load(&s->go))
+		;
+}
+
+static void sender_falls_silent(void *arg)
+{
+	(void)arg;
+	for (uint32_t run = 1; run < 100; run += 7) {
+		struct silent s = { mote_self(), run, false };
+		mote_ref done;
+		mote_pid p = spawn_pinned(falls_silent, &s, 1, MOTE_MONITOR, &done);
+
+		for (uint32_t i = 0; i < run; i++) {
+			struct mote_msg *m = mote_receive(PATIENCE);
+
+			if (!EXPECT(m && m->type == RUN && *(uint32_t *)m->data == i))
+				test_bail_out();
+			mote_msg_free(m);
+		}
+		atomic_store(&s.go, true);
+		EXPECT(got_down(done, p, MOTE_NORMAL));
+	}
+}
+
+static void all_arrives(void)
+{
+	on_first_scheduler(sender_falls_silent, NULL);
 }
 
 static void to_oneself(void)
@@ -389,7 +516,7 @@ struct stream {
 
 static void streamer(void *arg)
 {
-	static char large[200000];
+	static char large[100000];
 	struct stream *s = arg;
 
 	while (!atomic_load(&s->stop)) {
@@ -419,7 +546,7 @@ static void short_receiver(void *arg)
 
 static void send_races_exit(void *arg)
 {
-	unsigned long n = test_rounds(1000);
+	unsigned long n = test_rounds(600);
 	struct stream s = { 1, 0, false };
 	mote_ref done, ref;
 	mote_pid p = spawn_pinned(streamer, &s, 1, MOTE_MONITOR, &done), q;
@@ -504,6 +631,9 @@ int main(void)
 	selftest_process_opts("order per pair: many senders on two schedulers", order_of_many, SCHEDULERS(2));
 	selftest_process_opts("litmus: order per pair when the sender is stolen between sends", order_when_stolen,
 			      SCHEDULERS(2));
+	selftest_process_opts("litmus: order per pair when a streaming sender is stolen", order_of_stolen_streams,
+			      SCHEDULERS(2));
+	selftest_process_opts("what was sent arrives while its sender computes", all_arrives, SCHEDULERS(2));
 	selftest_process_opts("order per pair among signals of all kinds", order_of_kinds, SCHEDULERS(2));
 	selftest_process("messages to oneself", to_oneself);
 	selftest_process_opts("a flood, in order and complete", flood, SCHEDULERS(2));

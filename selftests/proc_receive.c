@@ -429,7 +429,8 @@ int main(void)
 	selftest_process_opts("a deadline holds while others stream in", race_stream, SCHEDULERS(2));
 	selftest_process_opts("race: deadline against message: nothing lost", race_timeout, SCHEDULERS(2));
 	selftest_process("by reference: replies, aliases, DOWN; the rest keeps its place", ref_among_few);
-	selftest_process_opts("by reference with a million others before and after", ref_among_a_million, SCHEDULERS(2));
+	selftest_process_opts("by reference with a million others before and after",
+			      ref_among_a_million, SCHEDULERS(2));
 	selftest_process("a reference that is not mine, or not any more: -EINVAL", not_mine);
 	selftest_process("EXIT and DOWN are received in their place", signals_in_place);
 	return selftest_done();

@@ -118,10 +118,11 @@ int name_add(const char *text, mote_pid pid)
 	}
 	/*
 	 * seq_cst, against process_exit(): either this sees `exiting`, or the exit sees `named` and comes to take the
-	 * name away, for which it needs the lock that is held here.
+	 * name away, for which it needs the lock that is held here. The serial is looked at last: if it is still the
+	 * same, what was read before was this tenant's (process_init() opens the inbox after it has set the serial).
 	 */
 	atomic_store(&p->named, true);
-	if (atomic_load(&p->exiting) || process_serial(p) != pid.serial || process_dead(p)) {
+	if (atomic_load(&p->exiting) || process_dead(p) || process_serial(p) != pid.serial) {
 		err = -ESRCH;
 		goto out;
 	}
