@@ -291,7 +291,7 @@ static inline int server_ready(struct server *server)
 	fd = port_connect(server->port);
 	if (fd < 0)
 		return 0;
-	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &(struct timeval){ .tv_usec = 100000 },
+	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &(struct timeval){ .tv_sec = 10 },
 		   sizeof(struct timeval));
 	up = write(fd, "PING\r\n", 6) == 6 && recv(fd, answer, 7, MSG_WAITALL) == 7 &&
 	     !memcmp(answer, "+PONG\r\n", 7);
