@@ -461,7 +461,8 @@ void process_exit(struct process *p, const struct mote_reason *reason)
 		if (extra->os_signals)
 			os_signals_end(p);
 	}
-	if (p->task.fds)
+	/* acquire: another process may have closed the last one just now; what it did comes before the end */
+	if (atomic_load_explicit(&p->task.nr_fds, memory_order_acquire))
 		io_task_end(&p->task);
 	process_bury(scheduler_self(), p, reason);
 	task_exit(scheduler_self());

@@ -104,8 +104,9 @@ static void owner_unlink(struct fd *f)
 	if (f->next)
 		fds[f->next - 1].previous = f->previous;
 	f->owner = NULL;
+	/* release, and the last touch of the owner: when it sees none left it may be gone */
+	atomic_fetch_sub_explicit(&owner->nr_fds, 1, memory_order_release);
 	lock_drop(l);
-	atomic_fetch_sub_explicit(&owner->nr_fds, 1, memory_order_relaxed);
 }
 
 int fd_open(int fd, struct task *owner, int flags)
