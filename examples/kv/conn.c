@@ -180,6 +180,14 @@ static void conn_main(void *arg)
 	conn_flush(c);
 	if (c->closing)
 		linger(c);
+	if (mote_pid_valid(c->pusher)) {
+		/* It knows the descriptor by its number, which is the next connection's as soon as this one is closed. */
+		mote_ref ended = mote_monitor(c->pusher);
+
+		mote_unlink(c->pusher);
+		mote_exit_pid(c->pusher, MOTE_REASON_KILL);
+		mote_msg_free(mote_receive_ref(ended, mote_in_ms(5000)));
+	}
 	mote_exit(MOTE_REASON_SHUTDOWN);	/* not normal: that would leave the pusher, which is linked, alive */
 }
 
