@@ -3,6 +3,8 @@
  * mote/fd.h: descriptors have an owner. What mote opens belongs to the process that opened it and is closed at
  * its exit, after every request on it was cancelled and awaited, before links and monitors are told.
  * Any process may use a descriptor; only the owner's end closes it. All are O_CLOEXEC.
+ * A descriptor is known by its number, and the kernel gives the number of a closed one to the next: a process that uses
+ * what another owns has to have ended, or to have stopped using it, before the owner closes it.
  *
  * Errors common to all I/O: -EBADF, -ETIMEDOUT, -ECANCELED (closed meanwhile; or in a cleanup), -ENOMEM, and
  * what the kernel says.
