@@ -32,7 +32,7 @@ struct mote_process_info {
 	bool pinned;
 	int priority;
 	unsigned int scheduler;		/* where it ran last */
-	uint64_t mailbox;		/* messages queued (of those not yet looked at, up to 65,535) */
+	uint64_t mailbox;		/* messages queued (of those not yet looked at, up to 65,535; not those being taken in right now) */
 	uint64_t links, monitors, monitored_by;
 	uint64_t fds;
 	uint64_t memory;		/* bytes: control block, state, heap; stack apart */
