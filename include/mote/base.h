@@ -102,7 +102,7 @@ enum mote_reason_kind {
 	MOTE_NOCONNECTION,	/* its node is gone */
 	MOTE_TIMEOUT,		/* a call was not answered in time */
 	MOTE_ERROR,		/* `code` is an error number (positive), `data` a text */
-	MOTE_SIGNAL,		/* `code` is the signal's number */
+	MOTE_SIGNAL,		/* a crash: `code` is the signal's number; mote_reason_crash() has the rest */
 	MOTE_CUSTOM,		/* `code` and `data` are yours */
 };
 
@@ -125,10 +125,35 @@ typedef struct mote_reason {
 MOTE_API struct mote_reason mote_reason_error(int code, const char *text);
 
 /*
- * Writes the reason as text ("normal", "error 32: broken pipe") into buf, always NUL-terminated if
- * size > 0. Returns the length that a large enough buffer would have held, as snprintf does. Any thread.
+ * Writes the reason as text ("normal", "error 32: broken pipe", "signal 11 (SIGSEGV) at 0x0 in f+0x4 < main+0x20") into
+ * buf, always NUL-terminated if size > 0. Returns the length that a large enough buffer would have held, as snprintf
+ * does. For the names of a crash it reads files. Any thread.
  */
 MOTE_API int mote_reason_format(const struct mote_reason *reason, char *buf, size_t size);
+
+#define MOTE_CRASH_FRAMES 32
+
+enum mote_crash_flags {
+	MOTE_CRASH_OVERFLOW	= 1 << 0,	/* of the process's stack */
+	MOTE_CRASH_NO_ADDRESS	= 1 << 1,	/* an abort, or the machine does not tell */
+};
+
+struct mote_crash {
+	size_t size;
+	int signal;			/* SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT or SIGTRAP */
+	int code;			/* si_code of sigaction(2) */
+	unsigned int flags;		/* enum mote_crash_flags */
+	unsigned int nr_frames;
+	uintptr_t address;		/* what was accessed; of SIGFPE and SIGILL the instruction */
+	/* The innermost first: the instruction itself, then where the calls that led there return to. */
+	uintptr_t frames[MOTE_CRASH_FRAMES];
+};
+
+/*
+ * Details of a crash, into *crash, whose size the caller set. 0; -ENOENT: the reason is not of a crash; -EINVAL: size.
+ * docs/crashes.md has which crashes end their process only, and which the program. Any thread.
+ */
+MOTE_API int mote_reason_crash(const struct mote_reason *reason, struct mote_crash *crash);
 
 /*
  * The reason, as -errno, of the last call by this process (or foreign thread) that returned NULL or

@@ -10,7 +10,13 @@
 
 MOTE_BEGIN_DECLS
 
-enum mote_state { MOTE_RUNNABLE, MOTE_RUNNING, MOTE_WAITING, MOTE_EXITING };
+enum mote_state {
+	MOTE_RUNNABLE,
+	MOTE_RUNNING,
+	MOTE_WAITING,
+	MOTE_EXITING,
+	MOTE_DETACHED,		/* still in its own code, on a thread apart: it kept its scheduler for too long */
+};
 
 enum mote_wait {		/* what a waiting process waits for */
 	MOTE_WAIT_NONE,
@@ -19,6 +25,7 @@ enum mote_wait {		/* what a waiting process waits for */
 	MOTE_WAIT_SLEEP,
 	MOTE_WAIT_IO,
 	MOTE_WAIT_BLOCKING,	/* mote_blocking */
+	MOTE_WAIT_ROOM,		/* in the mailbox of a receiver that has a limit */
 };
 
 struct mote_process_info {
@@ -37,9 +44,17 @@ struct mote_process_info {
 	uint64_t fds;
 	uint64_t memory;		/* bytes: control block, state, heap; stack apart */
 	uint64_t stack;			/* bytes reserved, 0 if none is held */
+	uint64_t stack_high;		/* bytes of it ever used, by this process or one that had it before: an upper bound */
 	const void *spawned_at;		/* return address of the spawn */
 	const char *label;		/* or NULL */
 	char name[256];			/* one of its names, or "" */
+	/* Of its limit; all 0 if it has none. */
+	uint64_t mailbox_limit;
+	int mailbox_policy;		/* enum mote_mailbox_policy */
+	uint64_t mailbox_counted;	/* what has room now: messages that count, in the mailbox or on their way */
+	uint64_t mailbox_waiting;	/* senders that wait for room now */
+	uint64_t mailbox_waits;		/* how often one had to wait, so far */
+	uint64_t mailbox_refused;	/* messages that were not sent, and their senders told so, for lack of room */
 };
 
 /* Fills *info, whose size the caller set. 0; -ESRCH (dead), -EINVAL. Any thread. */

@@ -47,14 +47,22 @@ MOTE_API mote_ref mote_msg_ref(const struct mote_msg *m);
 
 /*
  * Sends a copy of size bytes (at most 4 GiB - 1; data may be NULL if size is 0; borrows). 0, also when the
- * receiver is dead: the message vanishes. -EINVAL (a reserved type), -EMSGSIZE, -ENOMEM. Any thread. May yield.
+ * receiver is dead: the message vanishes. -EINVAL (a reserved type), -EMSGSIZE, -ENOMEM; see also below. Any thread. May yield.
  */
 MOTE_API int mote_send(mote_pid to, uint32_t type, const void *data, size_t size);
+
+/*
+ * mote_send waits for ever for room in a mailbox that has a limit (struct mote_spawn_opts.mailbox_limit) of policy BLOCK,
+ * mote_send_until until the deadline. Errors then: -ETIMEDOUT; -ENOBUFS (policy DROP); -EDEADLK (it is the caller's own
+ * mailbox); -EAGAIN (a foreign thread: it never waits); -ECANCELED (in a cleanup). The message was not sent. A receiver
+ * that dies meanwhile ends the wait: 0. To others mote_send_until is mote_send. Any thread.
+ */
+MOTE_API int mote_send_until(mote_pid to, uint32_t type, const void *data, size_t size, mote_deadline deadline);
 
 /* To whoever is registered under name now; -ESRCH: nobody. Otherwise like mote_send. Any thread. */
 MOTE_API int mote_send_name(const char *name, uint32_t type, const void *data, size_t size);
 
-/* To an alias. Otherwise like mote_send. Any thread. */
+/* To an alias. Passes by its owner's limit. Otherwise like mote_send. Any thread. */
 MOTE_API int mote_send_alias(mote_ref alias, uint32_t type, const void *data, size_t size);
 
 /*
@@ -63,9 +71,14 @@ MOTE_API int mote_send_alias(mote_ref alias, uint32_t type, const void *data, si
  */
 MOTE_API struct mote_msg *mote_msg_new(uint32_t type, size_t size);
 
-/* Sends m itself. Takes m. A message received may be sent on (its type and data may be changed, its size
- * only made smaller). 0 or -EINVAL (reserved type). Any thread. */
+/*
+ * Sends m itself. A message received may be sent on (its type and data may be changed, its size only made smaller).
+ * mote_send_msg takes m, also when it fails: a message that was refused is freed. mote_send_msg_until takes m only when
+ * it returns 0; otherwise m is still the caller's, to be sent again. 0, -EINVAL (reserved type), -EMSGSIZE (grown), or
+ * what a limit makes of it: as mote_send_until. Any thread.
+ */
 MOTE_API int mote_send_msg(mote_pid to, struct mote_msg *m);
+MOTE_API int mote_send_msg_until(mote_pid to, struct mote_msg *m, mote_deadline deadline);
 
 /* Takes m; NULL is fine. Any thread. */
 MOTE_API void mote_msg_free(struct mote_msg *m);
@@ -75,8 +88,8 @@ MOTE_API struct mote_msg *mote_msg_keep(const struct mote_msg *m);
 
 /*
  * Receives, in arrival order, waiting until the deadline: the first message; the first of a type; the first
- * that match accepts (called with messages that stay in the mailbox; must not call mote); the one for a
- * reference of the caller's, in O(1) whatever else is queued: the DOWN of a monitor, the reply to a call or
+ * that match accepts (called with messages that stay in the mailbox; it may call mote, but not receive: that ends
+ * the program); the one for a reference of the caller's, in O(1) whatever else is queued: the DOWN of a monitor, the reply to a call or
  * alias. What does not match stays queued. Gives; NULL with mote_errno() -ETIMEDOUT, or -EINVAL when the
  * reference is not (any more) the caller's, or -ECANCELED in a cleanup. Follows Erlang's receive ... after.
  */
@@ -89,7 +102,8 @@ MOTE_API struct mote_msg *mote_receive_ref(mote_ref ref, mote_deadline deadline)
 /*
  * Asks a server (or a process that answers with mote_reply) and waits. On success *reply (may be NULL) is
  * given and 0 returned. Errors: -ETIMEDOUT (a late answer vanishes), -ESRCH (there is no such process),
- * -EPIPE (it ended before it answered), -EINVAL, -EMSGSIZE, -ENOMEM, -EDEADLK (oneself), -ECANCELED.
+ * -EPIPE (it ended before it answered), -EINVAL, -EMSGSIZE, -ENOMEM, -EDEADLK (oneself), -ECANCELED. A receiver's
+ * limit counts requests: room is waited for within the deadline (BLOCK), or -ENOBUFS (DROP), or -EPIPE (KILL).
  * Unlike gen_server:call it does not end the caller. Copies size bytes of data.
  */
 MOTE_API int mote_call(mote_pid to, uint32_t type, const void *data, size_t size, struct mote_msg **reply,
@@ -98,7 +112,8 @@ MOTE_API int mote_call(mote_pid to, uint32_t type, const void *data, size_t size
 /*
  * The first half of a call, for many at once: sends the request under a monitor and an alias of one
  * reference. The answer, or DOWN, comes by mote_receive_ref(). Give up with mote_demonitor(ref, MOTE_FLUSH).
- * id 0 on failure. Follows gen_server:send_request/2. _msg takes m and sends it without a copy.
+ * id 0 on failure: -EINVAL, -EMSGSIZE, -ENOMEM, or a full mailbox as in mote_send, which may wait. Follows
+ * gen_server:send_request/2. _msg takes m and sends it without a copy.
  */
 MOTE_API mote_ref mote_request(mote_pid to, uint32_t type, const void *data, size_t size);
 MOTE_API mote_ref mote_request_msg(mote_pid to, struct mote_msg *m);
@@ -108,7 +123,7 @@ MOTE_API struct mote_from mote_msg_from(const struct mote_msg *m);
 
 /*
  * Answers. The asker gets a message of the request's reference and the given type. 0, also when nobody
- * wants it any more; errors as mote_send. _msg takes m. Any thread.
+ * wants it any more; errors as mote_send. Passes by the asker's limit: never waits. _msg takes m. Any thread.
  */
 MOTE_API int mote_reply(struct mote_from from, uint32_t type, const void *data, size_t size);
 MOTE_API int mote_reply_msg(struct mote_from from, struct mote_msg *m);

@@ -40,7 +40,8 @@ struct mote_os_signal {
 /*
  * Has POSIX signals of this number delivered to the caller as MOTE_MSG_OS_SIGNAL messages until it ends or
  * passes false. Several processes may ask for one signal: all get it. While anybody asks, its default action does
- * not happen. 0; -EINVAL (SIGKILL, SIGSTOP, or a fault: SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT), -ENOMEM.
+ * not happen. 0; -EINVAL (SIGKILL, SIGSTOP, or a fault: SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT; the library's own:
+ * SIGURG), -ENOMEM.
  */
 MOTE_API int mote_os_signal(int signo, bool deliver);
 

@@ -43,9 +43,17 @@ enum mote_spawn_flags {
 	MOTE_MONITOR	= 1 << 1,	/* monitor by the caller, likewise; *ref gets the reference */
 	MOTE_PINNED	= 1 << 2,	/* always the same OS thread */
 	MOTE_TRAP_EXIT	= 1 << 3,	/* born trapping exits */
+	MOTE_ASYNC_KILL	= 1 << 4,	/* a kill may end it in its own code, at any instruction: mote_async_code() */
 };
 
 enum mote_priority { MOTE_PRIORITY_NORMAL, MOTE_PRIORITY_LOW, MOTE_PRIORITY_HIGH };
+
+/* What becomes of a plain message or request for which a mailbox with a limit has no room; docs/processes.md. */
+enum mote_mailbox_policy {
+	MOTE_MAILBOX_BLOCK,	/* its sender waits until there is room */
+	MOTE_MAILBOX_DROP,	/* it is not sent, and its sender told: -ENOBUFS */
+	MOTE_MAILBOX_KILL,	/* the receiver ends, with MOTE_ERROR ENOBUFS; it cannot trap that */
+};
 
 struct mote_spawn_opts {
 	size_t size;
@@ -55,11 +63,12 @@ struct mote_spawn_opts {
 	unsigned int flags;			/* enum mote_spawn_flags */
 	unsigned int scheduler;			/* with MOTE_PINNED: which one (modulo their number) */
 	int priority;				/* enum mote_priority; high runs before all others, low 1 : 8 */
-	unsigned int reserved;
+	unsigned int mailbox_policy;		/* enum mote_mailbox_policy; needs mailbox_limit */
 	size_t stack_size;			/* 0: 64 KiB; rounded up to a power of two, 16 KiB to 64 MiB */
 	const char *name;			/* registered atomically with the spawn; copied */
 	const char *label;			/* shown to people; must outlive the process */
 	mote_ref *ref;				/* with MOTE_MONITOR */
+	size_t mailbox_limit;			/* messages; 0: none */
 };
 
 /*
@@ -84,10 +93,10 @@ MOTE_API mote_pid mote_self(void);
 MOTE_NORETURN MOTE_API void mote_exit(struct mote_reason reason);
 
 /*
- * Sends an exit signal. MOTE_REASON_KILL ends the target with reason killed at its next runtime call and can't
- * be trapped; a normal reason is ignored by others, and ends oneself; any other ends a target that does not
- * trap exits and is a MOTE_MSG_EXIT message to one that does. 0, also if there is no such process; -EINVAL,
- * -EMSGSIZE, -ENOMEM. Any thread. Follows erlang:exit/2.
+ * Sends an exit signal. MOTE_REASON_KILL ends the target with reason killed at its next runtime call, or, if it was
+ * spawned with MOTE_ASYNC_KILL, in its own code; it can't be trapped. A normal reason is ignored by others, and
+ * ends oneself; any other ends a target that does not trap exits and is a MOTE_MSG_EXIT message to one that
+ * does. 0, also if there is no such process; -EINVAL, -EMSGSIZE, -ENOMEM. Any thread. Follows erlang:exit/2.
  */
 MOTE_API int mote_exit_pid(mote_pid pid, struct mote_reason reason);
 
@@ -99,6 +108,28 @@ MOTE_API void mote_yield(void);
  * arrived, and yields if the process's slice is over and somebody waits.
  */
 MOTE_API void mote_check(void);
+
+/*
+ * Says of code that it may be torn: that a process spawned with MOTE_ASYNC_KILL may be killed in it at any
+ * instruction, as if its thread were stopped there for ever. Such a process is ended where it is when the
+ * instruction, and all that it returns to, is such code, outside sections (below); a call into any other code, the
+ * C library's too, is finished first. Only the deferred cleanups run then: code that takes locks, or
+ * changes what outlives its process, must not be registered, or do so in sections.
+ * From begin to end, or, if end is NULL, all code of the program or shared library that holds begin, which must stay
+ * loaded. It has to be compiled with unwind tables or frame pointers, as is usual. What was said holds until the program
+ * ends. 0; -EINVAL (no code, or not of one object); -EPERM: this library's, the C library's or the loader's, or
+ * malloc or pthread_mutex_lock are in it (a program that is linked statically can register parts); -ENOSPC (64 ranges).
+ * Any thread, also before mote_start().
+ */
+MOTE_API int mote_async_code(const void *begin, const void *end);
+
+/*
+ * A section in which a process is not killed asynchronously: a few instructions each. May be nested, up to 255 deep;
+ * has to be left in the same function or callback of the process that entered it. Calls of this library inside act on exit
+ * signals all the same, and so does the end of the outermost section. Any thread; nothing on a foreign one.
+ */
+MOTE_API void mote_nokill_begin(void);
+MOTE_API void mote_nokill_end(void);
 
 /* Sets whether exit signals become MOTE_MSG_EXIT messages. Returns the previous setting. */
 MOTE_API bool mote_trap_exit(bool trap);
@@ -141,7 +172,8 @@ MOTE_API int mote_unalias(mote_ref ref);
 
 /*
  * Calls fn(arg) when the process ends, however it ends: last in, first out. Inside, calls that would wait
- * without a deadline give -ECANCELED, and all waits together last 5 s at most. 0 or -ENOMEM.
+ * without a deadline give -ECANCELED, and all waits together last 5 s at most; one that calls mote_exit() or crashes
+ * ends there, and the next one runs. Nothing ends one that computes for ever. 0 or -ENOMEM.
  */
 MOTE_API int mote_defer(mote_fn fn, void *arg);
 

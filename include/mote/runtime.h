@@ -20,13 +20,20 @@ struct mote_opts {
 	 * the cgroup's quota allow. At most 256.
 	 */
 	unsigned int schedulers;
-	unsigned int max_processes;	/* 0: 16,777,216; at most 134,217,728 */
+	unsigned int max_processes;	/* 0: 16,777,216, fewer under RLIMIT_AS; at most 134,217,728 */
 	/*
 	 * Called, from any thread and possibly from several at once, with reports such as a process that
 	 * ended abnormally. May call mote_send(); must not wait. NULL: silence.
 	 */
 	void (*log)(int level, const char *text, void *arg);
 	void *log_arg;
+	/*
+	 * How many processes, at most, may at the same time compute or block outside the library for long (10 ms and more)
+	 * while others go on: each needs an OS thread for that long. 0: 256; at most 4,096. Beyond that, those
+	 * that share a scheduler with one more wait for it, and mote_runtime_info() counts.
+	 */
+	unsigned int spares;
+	unsigned int reserved;		/* 0 */
 };
 
 /*
@@ -34,7 +41,9 @@ struct mote_opts {
  * others get exit signals, as Go's main does) and returns: 0 when it ended with normal or shutdown, 1 with
  * any other reason, -errno when the runtime could not start: -EBUSY (it runs already), -ENOMEM, -EINVAL or
  * -E2BIG (opts), -EMFILE. opts may be NULL.
- * Environment: MOTE_SCHEDULERS=n; MOTE_IO=epoll|io_uring (default: io_uring where the kernel allows it).
+ * Environment: MOTE_SCHEDULERS=n; MOTE_IO=epoll|io_uring (default: io_uring where the kernel allows it); MOTE_SEED=n
+ * (0 to 2^64 - 1): all schedulers, two if nothing else is said, run on the calling thread, in an order that follows from n,
+ * with a virtual clock.
  * Context: a foreign thread (main).
  */
 MOTE_API int mote_run(mote_fn fn, void *arg, const struct mote_opts *opts);
@@ -82,6 +91,19 @@ struct mote_runtime_info {
 	const char *port;		/* how other nodes are reached: "none" */
 	uint64_t processes;		/* alive */
 	uint64_t spawned, switches, steals, parks, wakes;	/* since start, summed over schedulers */
+	/* Of all mailbox limits since start: as in struct mote_process_info; processes that ended for theirs. */
+	uint64_t mailbox_waits, mailbox_refused, mailbox_kills;
+	unsigned int workers;		/* OS threads that run schedulers, or are spare */
+	unsigned int reserved;
+	uint64_t handovers;		/* schedulers taken away from processes that computed or blocked for long */
+	uint64_t handovers_denied;	/* processes whose scheduler was not: there was no spare worker left */
+	uint64_t looks;			/* of the overseer: some hundred in a second while anything runs, else none */
+	/* Of a seeded run (MOTE_SEED); otherwise false, 0 and NULL. */
+	bool seeded;
+	bool replayable;		/* the same program takes the same steps with the same seed, so far */
+	const char *spoiled_by;		/* what took part first that makes it not replayable, or NULL */
+	uint64_t seed;
+	uint64_t schedule_hash;		/* of all steps so far */
 };
 
 /* Fills *info, whose size the caller set. 0, -ESRCH (not running), -EINVAL. Any thread. */

@@ -103,15 +103,17 @@ void mote_free(void *mem)
 void *mote_realloc(void *mem, size_t size)
 {
 	struct heap_block *b;
+	struct scheduler *s;
 	void *new;
 
 	if (!mem)
 		return heap_alloc("mote_realloc", size);
 	b = container_of(mem, struct heap_block, bytes);
 	if (b->class != SLAB_NONE && size <= slab_sizes[b->class] - sizeof(*b)) {
-		count_memory(process_self(runtime_enter("mote_realloc")), (int64_t)size - (int64_t)b->size);
+		s = runtime_enter("mote_realloc");
+		count_memory(process_self(s), (int64_t)size - (int64_t)b->size);
 		b->size = size;
-		runtime_leave();
+		process_leave(s);
 		return mem;
 	}
 	new = heap_alloc("mote_realloc", size);
@@ -166,7 +168,7 @@ int mote_undefer(mote_fn fn, void *arg)
 	return d ? 0 : -ENOENT;
 }
 
-void defers_run(struct process *p)
+PROCESS_ENTRY void defers_run(struct process *p)
 {
 	struct extra *extra = atomic_load_explicit(&p->extra, memory_order_relaxed);
 	struct defer *d;

@@ -8,8 +8,25 @@
  */
 #include "core/process.h"
 
-void request_refuse(struct scheduler *s, const struct signal *request, mote_pid from,
-		    const struct mote_reason *reason)
+#include <errno.h>
+
+void request_end(struct scheduler *s, struct signal *request, mote_pid from, const struct mote_reason *reason)
+{
+	mote_pid asker = request->msg.from;
+	mote_ref ref = { request->ref, request->ref_slot, asker.slot };
+	struct signal *down;
+
+	if (!request->ref) {
+		signal_free(s, request);
+		return;
+	}
+	down = signal_down_new(s, request, from, ref, reason);
+	down->to = asker.serial;
+	signal_send(s, down, asker.slot, true);
+}
+
+/* For message.c and mailbox.c as they are: goes when they call request_end(). */
+void request_refuse(struct scheduler *s, const struct signal *request, mote_pid from, const struct mote_reason *reason)
 {
 	mote_ref ref = { request->ref, request->ref_slot, request->msg.from.slot };
 	struct signal *down;
@@ -27,24 +44,32 @@ void request_refuse(struct scheduler *s, const struct signal *request, mote_pid 
  * The asker is told of the watcher, so that it can end it: when the answer comes from somebody else, or right away when
  * it has given up already.
  */
-void request_outlived(struct scheduler *s, struct process *p, struct signal *sig)
+int request_outlived(struct scheduler *s, struct process *p, struct signal *sig)
 {
 	struct signal *watch = signal_new(s, SIGNAL_MONITOR, sizeof(struct mote_down_info));
-	struct signal *tell = watch ? signal_new(s, SIGNAL_WATCHING, 0) : NULL;
+	struct signal *tell = signal_new(s, SIGNAL_WATCHING, 0);
+	mote_pid asker = sig->msg.from;
+	int err = 0;
 
-	if (!tell) {
-		if (watch)
-			signal_free(s, watch);
-		return;
+	if (!watch) {
+		watch = sig;
+		watch->kind = SIGNAL_MONITOR;
+		err = -ENOMEM;
 	}
-	watch->ref = tell->ref = sig->ref;
-	watch->ref_slot = tell->ref_slot = sig->ref_slot;
-	watch->msg.from = sig->msg.from;
+	watch->ref = sig->ref;
+	watch->ref_slot = sig->ref_slot;
+	watch->msg.from = asker;
 	watcher_add(p, watch);
-	tell->to = sig->msg.from.serial;
-	tell->msg.from = process_pid(p);
-	tell->msg.data = watch;
-	signal_send(s, tell, sig->msg.from.slot, true);
+	/* Without it the asker can't end the watcher: it stays until p ends, and its DOWN finds nobody who waits. */
+	if (tell) {
+		tell->to = asker.serial;
+		tell->ref = watch->ref;
+		tell->ref_slot = watch->ref_slot;
+		tell->msg.from = process_pid(p);
+		tell->msg.data = watch;
+		signal_send(s, tell, asker.slot, true);
+	}
+	return err;
 }
 
 void held_end(struct scheduler *s, struct process *p, const struct mote_reason *reason)
@@ -54,7 +79,8 @@ void held_end(struct scheduler *s, struct process *p, const struct mote_reason *
 	while ((sig = p->held)) {
 		held_remove(p, sig);
 		if (sig->kind == SIGNAL_REQUEST)
-			request_refuse(s, sig, process_pid(p), reason);
-		signal_free(s, sig);
+			request_end(s, sig, process_pid(p), reason);
+		else
+			signal_free(s, sig);
 	}
 }

@@ -2,6 +2,7 @@
 /*
  * Processes seen from outside: relaxed loads of what others write, checked by a second look at the serial.
  */
+#include "core/limit.h"
 #include "core/process.h"
 #include "io/io.h"
 
@@ -63,8 +64,10 @@ static void process_describe(struct process *p, mote_pid pid, struct mote_proces
 	info->memory = sizeof(*p) + atomic_load_explicit(&p->memory, memory_order_relaxed) +
 		       (extra ? sizeof(*extra) : 0);
 	info->stack = stack ? (uint64_t)1 << PEEK(p->task.stack_class) : 0;
+	info->stack_high = stack ? stack_high(stack) : 0;
 	info->spawned_at = PEEK(p->spawned_at);
 	info->label = extra ? atomic_load_explicit(&extra->label, memory_order_relaxed) : NULL;
+	limit_describe(p, info);
 }
 
 int mote_process_info(mote_pid pid, struct mote_process_info *info)
@@ -79,8 +82,11 @@ int mote_process_info(mote_pid pid, struct mote_process_info *info)
 		return -ESRCH;
 	full.size = size;
 	process_describe(p, pid, &full);
-	if (atomic_load(&p->named))
-		mote_name_each(name_of, &(struct name_wanted){ pid, full.name });
+	if (atomic_load(&p->named)) {
+		runtime_try_enter();
+		names_each(name_of, &(struct name_wanted){ pid, full.name });
+		runtime_try_leave();
+	}
 	/* acquire: the fields were read before the second look */
 	atomic_thread_fence(memory_order_acquire);
 	if (process_serial(p) != pid.serial)

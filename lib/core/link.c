@@ -4,172 +4,126 @@
  * makes one's own entry inactive under an id and waits for the other end's acknowledgement before the entry goes; an
  * exit signal over an inactive entry is dropped. A new link that crosses the acknowledgement has made the entry active
  * again, and then the id no longer fits.
+ *
+ * An entry is a signal block with room for the exit signal that it may become: whoever dies needs no memory to tell
+ * those it is linked to. At the other end it is the LINK signal itself. msg.from: the peer; ref: id of the unlink under
+ * way, 0: active.
+ *
+ * Entries hang in a binary search tree by a hash of the peer, which keeps it shallow; next: those below, prev: those
+ * above. It has no table that would have to grow when there is no memory.
  */
 #include "core/process.h"
 
 #include <errno.h>
-#include <stdlib.h>
 
-struct link {
-	mote_pid peer;			/* serial 0: free */
-	uint64_t unlinking;		/* id of the unlink under way; 0: active */
-};
-
-/* Open addressing with linear probing; at most three quarters full. */
-struct link_table {
-	uint32_t mask;
-	uint32_t used;
-	struct link links[];
-};
-
-static uint32_t link_hash(mote_pid peer)
+static uint64_t link_hash(mote_pid peer)
 {
-	return (uint32_t)((peer.serial * 0x9e3779b97f4a7c15ull + peer.slot) * 0x9e3779b97f4a7c15ull >> 32);
+	uint64_t hash = (peer.serial * 0x9e3779b97f4a7c15ull + peer.slot) * 0xff51afd7ed558ccdull;
+
+	return (hash ^ hash >> 32) * 0x9e3779b97f4a7c15ull;
 }
 
-static struct link *link_find(struct process *p, mote_pid peer)
+/* Where the entry is, or would be put. Equal hashes go up. */
+static struct signal **link_find(struct process *p, mote_pid peer)
 {
-	if (!p->links)
-		return NULL;
-	for (uint32_t i = link_hash(peer); ; i++) {
-		struct link *l = &p->links->links[i & p->links->mask];
+	uint64_t hash = link_hash(peer);
+	struct signal **at = &p->links;
 
-		if (!l->peer.serial)
-			return NULL;
-		if (mote_pid_equal(l->peer, peer))
-			return l;
-	}
+	while (*at && !mote_pid_equal((*at)->msg.from, peer))
+		at = hash < link_hash((*at)->msg.from) ? &(*at)->next : &(*at)->prev;
+	return at;
 }
 
-static void link_insert(struct link_table *table, struct link l)
-{
-	uint32_t i = link_hash(l.peer);
-
-	while (table->links[i & table->mask].peer.serial)
-		i++;
-	table->links[i & table->mask] = l;
-	table->used++;
-}
-
-static bool table_reserve(struct process *p)
-{
-	uint32_t size = p->links ? p->links->mask + 1 : 0;
-	struct link_table *table;
-
-	if (size && (p->links->used + 1) * 4 <= size * 3)
-		return true;
-	size = size ? 2 * size : 4;
-	table = calloc(1, sizeof(*table) + size * sizeof(table->links[0]));
-	if (!table)
-		return false;
-	table->mask = size - 1;
-	for (uint32_t i = 0; p->links && i <= p->links->mask; i++) {
-		if (p->links->links[i].peer.serial)
-			link_insert(table, p->links->links[i]);
-	}
-	free(p->links);
-	p->links = table;
-	return true;
-}
-
+/* Read by mote_process_info() on other threads. */
 static void count_links(struct process *p, int n)
 {
 	atomic_store_explicit(&p->nr_links, atomic_load_explicit(&p->nr_links, memory_order_relaxed) + (uint32_t)n,
 			      memory_order_relaxed);
 }
 
-/* Closes the gap, so that probing still finds what lies behind it. */
-static void link_remove(struct process *p, struct link *l)
+static void link_insert(struct process *p, struct signal **at, struct signal *l)
 {
-	struct link_table *table = p->links;
-	uint32_t gap = (uint32_t)(l - table->links), i = gap;
-
-	if (!l->unlinking)
-		count_links(p, -1);
-	for (;;) {
-		uint32_t home;
-
-		i = (i + 1) & table->mask;
-		if (!table->links[i].peer.serial)
-			break;
-		home = link_hash(table->links[i].peer) & table->mask;
-		if (((i - home) & table->mask) >= ((i - gap) & table->mask)) {
-			table->links[gap] = table->links[i];
-			gap = i;
-		}
-	}
-	table->links[gap].peer = MOTE_NOBODY;
-	table->used--;
+	l->next = l->prev = NULL;
+	l->ref = 0;
+	*at = l;
+	count_links(p, 1);
 }
 
-int link_add(struct process *p, mote_pid peer)
+/* Out of the tree: the lowest of those above takes its place, if there are both kinds. */
+static struct signal *link_unhook(struct process *p, struct signal **at)
 {
-	struct link *l = link_find(p, peer);
+	struct signal *l = *at, *heir, **from;
+
+	if (!l->ref)
+		count_links(p, -1);
+	if (!l->next || !l->prev) {
+		*at = l->next ? l->next : l->prev;
+		return l;
+	}
+	for (from = &l->prev; (*from)->next; from = &(*from)->next)
+		;
+	heir = *from;
+	*from = heir->prev;
+	heir->next = l->next;
+	heir->prev = l->prev;
+	*at = heir;
+	return l;
+}
+
+int link_add(struct scheduler *s, struct process *p, mote_pid peer)
+{
+	struct signal **at = link_find(p, peer), *l = *at;
 
 	if (l) {
-		if (!l->unlinking)
+		if (!l->ref)
 			return 1;
-		l->unlinking = 0;
+		l->ref = 0;
 		count_links(p, 1);
 		return 0;
 	}
-	if (!table_reserve(p))
+	l = signal_new(s, SIGNAL_LINK, sizeof(struct mote_exit_info));
+	if (!l)
 		return -ENOMEM;
-	link_insert(p->links, (struct link){ .peer = peer });
-	count_links(p, 1);
+	l->msg.from = peer;
+	link_insert(p, at, l);
 	return 0;
 }
 
-bool link_broken(struct process *p, mote_pid peer)
+bool link_broken(struct scheduler *s, struct process *p, mote_pid peer)
 {
-	struct link *l = link_find(p, peer);
-	bool active = l && !l->unlinking;
+	struct signal **at = link_find(p, peer), *l = *at;
+	bool active = l && !l->ref;
 
 	if (l)
-		link_remove(p, l);
+		signal_free(s, link_unhook(p, at));
 	return active;
-}
-
-static void link_send(struct scheduler *s, struct process *p, enum signal_kind kind, mote_pid to, uint64_t id)
-{
-	struct signal *sig;
-
-	if (kind == SIGNAL_LINK && !process_lookup(to)) {
-		signal_exit_absent(s, to, process_pid(p));
-		return;
-	}
-	sig = signal_new(s, kind, 0);
-	if (!sig)
-		return;
-	sig->to = to.serial;
-	sig->ref = id;
-	sig->msg.from = process_pid(p);
-	if (process_lookup(to))
-		signal_send(s, sig, to.slot, kind == SIGNAL_LINK);
-	else
-		signal_undeliverable(s, sig, to.slot);
 }
 
 void link_take(struct scheduler *s, struct process *p, struct signal *sig)
 {
-	struct link *l = link_find(p, sig->msg.from);
+	mote_pid from = sig->msg.from;
+	struct signal **at = link_find(p, from), *l = *at;
 
 	switch (sig->kind) {
 	case SIGNAL_LINK:
 		/* An inactive entry: the peer linked before it saw the unlink, which will end both its links. */
-		if (!l && link_add(p, sig->msg.from) < 0)
-			runtime_log(MOTE_LOG_ERROR, "out of memory: a link to " MOTE_PID_FMT " is one-sided",
-				    MOTE_PID_ARG(sig->msg.from));
+		if (!l) {
+			link_insert(p, at, sig);
+			return;
+		}
 		break;
 	case SIGNAL_UNLINK:
-		if (l && !l->unlinking)
-			link_remove(p, l);
+		if (l && !l->ref)
+			signal_free(s, link_unhook(p, at));
 		/* Before anything else goes to that peer: order per pair tells it that no exit will follow. */
-		link_send(s, p, SIGNAL_UNLINK_ACK, sig->msg.from, sig->ref);
-		break;
+		sig->kind = SIGNAL_UNLINK_ACK;
+		sig->to = from.serial;
+		sig->msg.from = process_pid(p);
+		signal_send(s, sig, from.slot, false);
+		return;
 	case SIGNAL_UNLINK_ACK:
-		if (l && l->unlinking == sig->ref)
-			link_remove(p, l);
+		if (l && l->ref == sig->ref)
+			signal_free(s, link_unhook(p, at));
 		break;
 	default:
 		break;
@@ -179,26 +133,48 @@ void link_take(struct scheduler *s, struct process *p, struct signal *sig)
 
 void links_tell(struct scheduler *s, struct process *p, const struct mote_reason *reason)
 {
-	struct link_table *table = p->links;
-	struct signal *sig;
+	struct signal *l;
 
-	p->links = NULL;
-	for (uint32_t i = 0; table && i <= table->mask; i++) {
-		struct link *l = &table->links[i];
+	while ((l = p->links)) {
+		mote_pid peer = l->msg.from;
 
-		if (!l->peer.serial || l->unlinking || !process_lookup(l->peer))
-			continue;
-		sig = signal_exit_new(s, process_pid(p), reason);
-		if (!sig) {
-			runtime_log(MOTE_LOG_ERROR, "out of memory: an exit signal to " MOTE_PID_FMT " is lost",
-				    MOTE_PID_ARG(l->peer));
+		/* Turned until nothing is below: then what is above follows. */
+		if (l->next) {
+			p->links = l->next;
+			l->next = p->links->prev;
+			p->links->prev = l;
 			continue;
 		}
-		sig->kind = SIGNAL_EXIT_LINK;
-		sig->to = l->peer.serial;
-		signal_send(s, sig, l->peer.slot, true);
+		p->links = l->prev;
+		if (l->ref || !process_lookup(peer)) {
+			signal_free(s, l);
+			continue;
+		}
+		l = signal_exit_new(s, l, process_pid(p), reason);
+		l->kind = SIGNAL_EXIT_LINK;
+		l->to = peer.serial;
+		signal_send(s, l, peer.slot, true);
 	}
-	free(table);
+	atomic_store_explicit(&p->nr_links, 0, memory_order_relaxed);
+}
+
+static int link_to(struct scheduler *s, struct process *p, mote_pid peer)
+{
+	struct signal *sig = signal_new(s, SIGNAL_LINK, sizeof(struct mote_exit_info));
+	int err = sig ? link_add(s, p, peer) : -ENOMEM;
+
+	if (err) {
+		if (sig)
+			signal_free(s, sig);
+		return err;
+	}
+	sig->to = peer.serial;
+	sig->msg.from = process_pid(p);
+	if (process_lookup(peer))
+		signal_send(s, sig, peer.slot, true);
+	else
+		signal_exit_absent(s, sig, peer, process_pid(p));
+	return 0;
 }
 
 int mote_link(mote_pid pid)
@@ -207,31 +183,41 @@ int mote_link(mote_pid pid)
 	struct process *p = process_self(s);
 	int err = -EINVAL;
 
-	if (mote_pid_valid(pid) && !mote_pid_equal(pid, process_pid(p))) {
-		err = link_add(p, pid);
-		if (!err)
-			link_send(s, p, SIGNAL_LINK, pid, 0);
-		else if (err > 0)
-			err = 0;
-	}
+	if (mote_pid_valid(pid) && !mote_pid_equal(pid, process_pid(p)))
+		err = link_to(s, p, pid);
 	process_leave(s);
-	return err;
+	return err > 0 ? 0 : err;
+}
+
+static int unlink_from(struct scheduler *s, struct process *p, mote_pid peer)
+{
+	struct signal *l, *sig;
+
+	/* An exit signal that has arrived came before the unlink. */
+	signals_act(s, p);
+	l = *link_find(p, peer);
+	if (!l || l->ref)
+		return 0;
+	sig = signal_new(s, SIGNAL_UNLINK, 0);
+	if (!sig)
+		return -ENOMEM;
+	l->ref = scheduler_unique_id(s);
+	count_links(p, -1);
+	sig->to = peer.serial;
+	sig->ref = l->ref;
+	sig->msg.from = process_pid(p);
+	if (process_lookup(peer))
+		signal_send(s, sig, peer.slot, false);
+	else
+		signal_undeliverable(s, sig, peer.slot);
+	return 0;
 }
 
 int mote_unlink(mote_pid pid)
 {
 	struct scheduler *s = runtime_enter("mote_unlink");
-	struct process *p = process_self(s);
-	struct link *l;
+	int err = mote_pid_valid(pid) ? unlink_from(s, process_self(s), pid) : -EINVAL;
 
-	/* An exit signal that has arrived came before the unlink. */
-	signals_act(s, p);
-	l = link_find(p, pid);
-	if (l && !l->unlinking) {
-		l->unlinking = scheduler_unique_id(s);
-		count_links(p, -1);
-		link_send(s, p, SIGNAL_UNLINK, pid, l->unlinking);
-	}
 	process_leave(s);
-	return mote_pid_valid(pid) ? 0 : -EINVAL;
+	return err;
 }

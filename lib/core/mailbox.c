@@ -4,15 +4,37 @@
  * taken from any place; a reply or DOWN is also noted in the slot of its reference, where its receiver finds it without
  * looking at the others.
  */
+#include "core/limit.h"
 #include "core/process.h"
 
 #include <mote/info.h>
 
 #include <errno.h>
 
+/*
+ * A match function is called in the middle of a walk over the mailbox. What arrives meanwhile is put behind the last
+ * message, and does no harm; nothing may be taken out.
+ */
+static _Noreturn void receive_in_match(void)
+{
+	mote_fatal("a match function of mote_receive_match() receives messages itself");
+}
+
+/* task.pending is set as long as a match function runs, so that the quickest receive need not ask. */
+static __attribute__((noinline)) void receive_act(struct scheduler *s, struct process *p)
+{
+	if (unlikely(p->matching))
+		receive_in_match();
+	signals_act(s, p);
+}
+
 void mailbox_remove(struct process *p, struct signal *sig)
 {
-	if (unlikely(sig->kind == SIGNAL_REPLY || sig->kind == SIGNAL_DOWN))
+	if (unlikely(p->matching))
+		receive_in_match();
+	if (sig->kind == SIGNAL_COUNTED || sig->kind == SIGNAL_COUNTED_REQUEST)
+		limit_left(scheduler_self(), p, sig);
+	else if (sig->kind > SIGNAL_REQUEST)
 		ref_consumed(p, sig);
 	if (sig->prev)
 		sig->prev->next = sig->next;
@@ -59,9 +81,10 @@ void mailbox_end(struct scheduler *s, struct process *p, const struct mote_reaso
 
 	for (sig = p->first; sig; sig = next) {
 		next = sig->next;
-		if (sig->kind == SIGNAL_REQUEST)
-			request_refuse(s, sig, process_pid(p), reason);
-		signal_free(s, sig);
+		if (sig->kind == SIGNAL_REQUEST || sig->kind == SIGNAL_COUNTED_REQUEST)
+			request_end(s, sig, process_pid(p), reason);
+		else
+			signal_free(s, sig);
 	}
 	p->first = p->last = NULL;
 	atomic_store_explicit(&p->nr_messages, 0, memory_order_relaxed);
@@ -74,17 +97,6 @@ struct pattern {
 	bool (*match)(const struct mote_msg *m, void *arg);
 	void *arg;
 };
-
-static struct signal *mailbox_find(struct signal *from, const struct pattern *pattern)
-{
-	for (; from; from = from->next) {
-		if (pattern->kind == PATTERN_ANY ||
-		    (pattern->kind == PATTERN_TYPE && from->msg.type == pattern->type) ||
-		    (pattern->kind == PATTERN_MATCH && pattern->match(&from->msg, pattern->arg)))
-			break;
-	}
-	return from;
-}
 
 static void sleeper_fire(struct scheduler *s, struct wheel_timer *t)
 {
@@ -101,8 +113,7 @@ void sleeper_arm(struct scheduler *s, struct sleeper *sl, struct task *t, int64_
 	wheel_arm(&s->wheel, &sl->timer, deadline_ns);
 }
 
-/* One step of a wait: 0: look again; -ETIMEDOUT, -ECANCELED: give up. */
-static int wait_step(struct scheduler *s, struct process *p, struct sleeper *sl, int64_t deadline, int why)
+int process_wait(struct scheduler *s, struct process *p, struct sleeper *sl, int64_t deadline, int why)
 {
 	int err;
 
@@ -124,6 +135,37 @@ static int wait_step(struct scheduler *s, struct process *p, struct sleeper *sl,
 	return 0;
 }
 
+/*
+ * Asks the process's own code, as its own code: it may crash there, or loop for ever, like anywhere else. So nothing
+ * outside may point into this stack, and the mailbox is whole; afterwards it may be longer, and the scheduler another.
+ */
+static bool pattern_asks(struct process *p, const struct pattern *pattern, const struct mote_msg *m, struct sleeper *sl)
+{
+	bool yes;
+
+	sleeper_disarm(sl);
+	*sl = (struct sleeper){ .task = NULL };
+	p->matching = true;
+	atomic_store_explicit(&p->task.pending, 1, memory_order_relaxed);
+	runtime_leave();
+	yes = pattern->match(m, pattern->arg);
+	runtime_enter("mote_receive_match");
+	p->matching = false;
+	return yes;
+}
+
+static struct signal *mailbox_find(struct process *p, struct signal *from, const struct pattern *pattern,
+				   struct sleeper *sl)
+{
+	for (; from; from = from->next) {
+		if (pattern->kind == PATTERN_ANY ||
+		    (pattern->kind == PATTERN_TYPE && from->msg.type == pattern->type) ||
+		    (pattern->kind == PATTERN_MATCH && pattern_asks(p, pattern, &from->msg, sl)))
+			break;
+	}
+	return from;
+}
+
 static struct mote_msg *receive(const char *name, const struct pattern *pattern, mote_deadline deadline)
 {
 	struct scheduler *s = runtime_enter(name);
@@ -134,9 +176,12 @@ static struct mote_msg *receive(const char *name, const struct pattern *pattern,
 	bool late = false;
 	int err;
 
+	if (unlikely(p->matching))
+		receive_in_match();
 	for (;;) {
 		/* Also what a sender has put there while this process was parked. */
-		sig = mailbox_find(last ? last->next : p->first, pattern);
+		sig = mailbox_find(p, last ? last->next : p->first, pattern, &sl);
+		s = scheduler_self();
 		if (sig)
 			break;
 		if (late) {
@@ -156,7 +201,7 @@ static struct mote_msg *receive(const char *name, const struct pattern *pattern,
 			s = scheduler_self();
 			continue;
 		}
-		err = wait_step(s, p, &sl, deadline.ns, MOTE_WAIT_MESSAGE);
+		err = process_wait(s, p, &sl, deadline.ns, MOTE_WAIT_MESSAGE);
 		if (err) {
 			process_fail(p, err);
 			break;
@@ -164,9 +209,12 @@ static struct mote_msg *receive(const char *name, const struct pattern *pattern,
 		s = scheduler_self();
 	}
 	sleeper_disarm(&sl);
+	if (unlikely(atomic_load_explicit(&s->holds_back, memory_order_relaxed)))
+		task_hooks->flush(s, s);
+	/* First: if p has to end now, whoever asked is told. */
 	if (sig)
 		m = mailbox_receive(p, sig);
-	else if (signals_pending(p))
+	if (signals_pending(p))
 		signals_act(s, p);
 	task_spend(s);
 	runtime_leave();
@@ -196,7 +244,7 @@ struct mote_msg *mote_receive(mote_deadline deadline)
 	if (unlikely(atomic_load_explicit(&s->holds_back, memory_order_relaxed)))
 		task_hooks->flush(s, s);
 	if (signals_pending(p))
-		signals_act(s, p);
+		receive_act(s, p);
 	if (likely(--s->budget > 0)) {
 		runtime_leave_on(s);
 	} else {
@@ -242,7 +290,7 @@ struct mote_msg *mailbox_receive_ref(struct scheduler *s, struct process *p, mot
 		sig = slot->message;
 		if (sig)
 			break;
-		err = wait_step(s, p, &sl, deadline, MOTE_WAIT_REF);
+		err = process_wait(s, p, &sl, deadline, MOTE_WAIT_REF);
 		if (err)
 			break;
 		s = scheduler_self();
@@ -277,7 +325,7 @@ int mote_sleep(mote_deadline deadline)
 			sleeper_disarm(&sl);
 			task_die(&p->task);
 		}
-		err = wait_step(s, p, &sl, deadline.ns, MOTE_WAIT_SLEEP);
+		err = process_wait(s, p, &sl, deadline.ns, MOTE_WAIT_SLEEP);
 		s = scheduler_self();
 	} while (!err);
 	sleeper_disarm(&sl);

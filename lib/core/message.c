@@ -2,6 +2,7 @@
 /*
  * Sending, and messages as blocks that change hands.
  */
+#include "core/limit.h"
 #include "core/outbox.h"
 #include "core/process.h"
 
@@ -67,54 +68,99 @@ static inline void send_leave(struct scheduler *s)
 	task_spend_and_leave(s);
 }
 
-static inline __attribute__((always_inline)) int send_to(struct scheduler *s, mote_pid to, uint32_t type, const void *data, size_t size)
+/*
+ * Waits for room for sig, which stays in the caller's hands meanwhile, to go with the caller if that is ended. What
+ * limit_enter() says; the caller's scheduler may be another.
+ */
+static int room_for(struct scheduler *s, struct process *p, uint64_t serial, struct signal *sig, int64_t deadline)
+{
+	struct process *self = s && s->current ? process_self(s) : NULL;
+	bool hold = self && !sig->held;
+	int answer;
+
+	if (hold)
+		held_add(self, sig);
+	answer = limit_enter(s, p, serial, deadline);
+	if (hold)
+		held_remove(self, sig);
+	return answer;
+}
+
+/* The rest of a send, to a receiver with a limit. */
+static __attribute__((noinline)) int send_limited(struct scheduler *s, uint32_t slot, uint64_t serial,
+						  struct signal *sig, int64_t deadline)
+{
+	int answer = room_for(s, &process_table[slot], serial, sig, deadline);
+
+	if (s)
+		s = scheduler_self();
+	if (answer == LIMIT_COUNTED) {
+		sig->kind = SIGNAL_COUNTED;
+		sig->to = serial;
+		signal_send(s, sig, slot, false);
+	} else {
+		signal_free(s, sig);
+	}
+	send_leave(s);
+	return answer < 0 ? answer : 0;
+}
+
+static inline __attribute__((always_inline)) int send_to(struct scheduler *s, mote_pid to, uint32_t type, const void *data,
+							 size_t size, int64_t deadline)
 {
 	int err = check(s, type, data, size);
 	struct signal *sig;
 	struct process *p;
 
 	if (unlikely(err))
-		return err;
-	p = process_lookup(to);
-	if (unlikely(!p))
-		return 0;
+		goto leave;
+	if (unlikely(!process_known(to)))
+		goto leave;
+	p = &process_table[to.slot];
 	sig = signal_new(s, SIGNAL_MESSAGE, size);
-	if (unlikely(!sig))
-		return -ENOMEM;
+	if (unlikely(!sig)) {
+		err = -ENOMEM;
+		goto leave;
+	}
 	sig->to = to.serial;
 	sig->msg.from = caller_pid(s);
 	sig->msg.type = type;
 	payload_copy(sig, data, size);
+	if (limited(p))
+		return send_limited(s, to.slot, to.serial, sig, deadline);
 	if (s && s->alone) {
 		/* signal_send(), where nothing can be held back */
 		if (!signal_deliver(s, p, sig))
 			signal_push(s, sig, to.slot, false);
-		return 0;
-	}
-	if (!s || likely(atomic_load_explicit(&p->task.home, memory_order_relaxed) == s->index) ||
-	    !outbox_hold(s, sig, to.slot))
+	} else if (!s || likely(atomic_load_explicit(&p->task.home, memory_order_relaxed) == s->index) ||
+		   !outbox_hold(s, sig, to.slot)) {
 		signal_send(s, sig, to.slot, false);
-	return 0;
+	}
+leave:
+	send_leave(s);
+	return err;
 }
 
 int mote_send(mote_pid to, uint32_t type, const void *data, size_t size)
 {
-	struct scheduler *s = runtime_try_enter();
-	int err = send_to(s, to, type, data, size);
+	return send_to(runtime_try_enter(), to, type, data, size, INT64_MAX);
+}
 
-	send_leave(s);
-	return err;
+int mote_send_until(mote_pid to, uint32_t type, const void *data, size_t size, mote_deadline deadline)
+{
+	return send_to(runtime_try_enter(), to, type, data, size, deadline.ns);
 }
 
 int mote_send_name(const char *name, uint32_t type, const void *data, size_t size)
 {
 	struct scheduler *s = runtime_try_enter();
-	mote_pid to = mote_whereis(name);
-	int err = mote_pid_valid(to) ? send_to(s, to, type, data, size) : -ESRCH;
+	mote_pid to = name_whereis(name);
 
+	if (mote_pid_valid(to))
+		return send_to(s, to, type, data, size, INT64_MAX);
 	if (likely(s))
 		process_leave(s);
-	return err;
+	return -ESRCH;
 }
 
 /* To the owner of a reference. serial 0: whoever has it; a reference is never reused, so that is safe. */
@@ -134,18 +180,20 @@ static int send_ref(struct scheduler *s, struct signal *sig, mote_ref ref, uint6
 	return 0;
 }
 
-static struct signal *copy_new(struct scheduler *s, uint32_t type, const void *data, size_t size, int *err)
+/* room: for how much the block has to have room at least. */
+static struct signal *copy_new(struct scheduler *s, uint32_t type, const void *data, size_t size, size_t room, int *err)
 {
 	struct signal *sig;
 
 	*err = check(s, type, data, size);
 	if (unlikely(*err))
 		return NULL;
-	sig = signal_new(s, SIGNAL_MESSAGE, size);
+	sig = signal_new(s, SIGNAL_MESSAGE, size < room ? room : size);
 	if (unlikely(!sig)) {
 		*err = -ENOMEM;
 		return NULL;
 	}
+	sig->msg.size = (uint32_t)size;
 	sig->msg.type = type;
 	payload_copy(sig, data, size);
 	return sig;
@@ -157,7 +205,7 @@ int mote_send_alias(mote_ref alias, uint32_t type, const void *data, size_t size
 	struct signal *sig;
 	int err;
 
-	sig = copy_new(s, type, data, size, &err);
+	sig = copy_new(s, type, data, size, 0, &err);
 	if (sig)
 		err = send_ref(s, sig, alias, 0);
 	if (likely(s))
@@ -189,12 +237,13 @@ struct mote_msg *mote_msg_new(uint32_t type, size_t size)
 	return sig ? &sig->msg : NULL;
 }
 
-static inline void release(struct scheduler *s, struct signal *sig)
+/* 0; -ENOMEM: sig is gone, see request_outlived(). */
+static inline int release(struct scheduler *s, struct signal *sig)
 {
 	struct process *self;
 
 	if (!sig->held)
-		return;
+		return 0;
 	if (unlikely(!s))
 		mote_fatal("a foreign thread has a message that belongs to a process");
 	self = process_self(s);
@@ -202,21 +251,26 @@ static inline void release(struct scheduler *s, struct signal *sig)
 		mote_fatal("a process has a message that belongs to another");
 	held_remove(self, sig);
 	if (unlikely(sig->kind == SIGNAL_REQUEST && sig->ref))
-		request_outlived(s, self, sig);
+		return request_outlived(s, self, sig);
+	return 0;
 }
 
-/* Takes m out of its owner's hands to be sent. NULL with *err: it was freed. */
-static struct signal *take_over(struct scheduler *s, struct mote_msg *m, int *err)
+/* May m be sent, as its owner left it? */
+static int message_check(const struct mote_msg *m)
 {
 	struct signal *sig = signal_of(m);
 	size_t room = sig->class != SLAB_NONE ? slab_sizes[sig->class] : malloc_usable_size(sig);
 
-	release(s, sig);
-	*err = m->type >= MOTE_MSG_RESERVED ? -EINVAL : m->size > room - sizeof(*sig) ? -EMSGSIZE : 0;
-	if (*err) {
-		signal_free(s, sig);
+	return m->type >= MOTE_MSG_RESERVED ? -EINVAL : m->size > room - sizeof(*sig) ? -EMSGSIZE : 0;
+}
+
+/* Takes m out of its owner's hands to be sent. NULL: out of memory. */
+static struct signal *take_over(struct scheduler *s, struct mote_msg *m)
+{
+	struct signal *sig = signal_of(m);
+
+	if (unlikely(release(s, sig)))
 		return NULL;
-	}
 	sig->kind = SIGNAL_MESSAGE;
 	sig->ref = 0;
 	sig->msg.data = sig->payload;
@@ -226,26 +280,53 @@ static struct signal *take_over(struct scheduler *s, struct mote_msg *m, int *er
 
 struct signal *message_take_over(struct scheduler *s, struct mote_msg *m)
 {
-	release(s, signal_of(m));
-	return signal_of(m);
+	return release(s, signal_of(m)) ? NULL : signal_of(m);
+}
+
+/* keep: on failure m is the caller's as before. */
+static int send_msg(struct scheduler *s, mote_pid to, struct mote_msg *m, int64_t deadline, bool keep)
+{
+	enum signal_kind kind = SIGNAL_MESSAGE;
+	struct process *p = process_lookup(to);
+	int err = message_check(m);
+	struct signal *sig;
+
+	if (!err && p && limited(p)) {
+		err = room_for(s, p, to.serial, signal_of(m), deadline);
+		if (s)
+			s = scheduler_self();
+		if (err == LIMIT_COUNTED)
+			kind = SIGNAL_COUNTED;
+		else
+			p = NULL;
+	}
+	if (err >= 0 || !keep) {
+		sig = take_over(s, m);
+		if (likely(sig && !err && p)) {
+			sig->kind = (uint8_t)kind;
+			sig->to = to.serial;
+			signal_send(s, sig, to.slot, false);
+		} else if (sig) {
+			signal_free(s, sig);
+		} else if (err >= 0) {
+			if (kind == SIGNAL_COUNTED)
+				limit_undo(s, p, to.serial);
+			err = -ENOMEM;
+		}
+	}
+	if (likely(s))
+		process_leave(s);
+	return err < 0 ? err : 0;
 }
 
 int mote_send_msg(mote_pid to, struct mote_msg *m)
 {
-	struct scheduler *s = runtime_try_enter();
-	struct signal *sig;
-	int err;
+	return send_msg(runtime_try_enter(), to, m, INT64_MAX, false);
+}
 
-	sig = take_over(s, m, &err);
-	if (sig && process_lookup(to)) {
-		sig->to = to.serial;
-		signal_send(s, sig, to.slot, false);
-	} else if (sig) {
-		signal_free(s, sig);
-	}
-	if (likely(s))
-		process_leave(s);
-	return err;
+int mote_send_msg_until(mote_pid to, struct mote_msg *m, mote_deadline deadline)
+{
+	return send_msg(runtime_try_enter(), to, m, deadline.ns, true);
 }
 
 void mote_msg_free(struct mote_msg *m)
@@ -255,8 +336,8 @@ void mote_msg_free(struct mote_msg *m)
 	if (!m)
 		return;
 	s = runtime_try_enter();
-	release(s, signal_of(m));
-	signal_free(s, signal_of(m));
+	if (likely(!release(s, signal_of(m))))
+		signal_free(s, signal_of(m));
 	if (s)
 		runtime_leave_on(s);
 }
@@ -296,7 +377,8 @@ struct mote_from mote_msg_from(const struct mote_msg *m)
 {
 	const struct signal *sig = signal_of(m);
 
-	if (sig->kind != SIGNAL_REQUEST || !sig->ref)
+	/* A match function may ask about one that is still in the mailbox. */
+	if (!sig->ref || (sig->kind != SIGNAL_REQUEST && sig->kind != SIGNAL_COUNTED_REQUEST))
 		return (struct mote_from){ 0 };
 	return (struct mote_from){ m->from, { sig->ref, sig->ref_slot, m->from.slot } };
 }
@@ -319,7 +401,7 @@ int mote_reply(struct mote_from from, uint32_t type, const void *data, size_t si
 	struct signal *sig;
 	int err;
 
-	sig = copy_new(s, type, data, size, &err);
+	sig = copy_new(s, type, data, size, 0, &err);
 	if (sig) {
 		request_answered(s, from.ref);
 		err = send_ref(s, sig, from.ref, from.pid.serial);
@@ -332,53 +414,78 @@ int mote_reply(struct mote_from from, uint32_t type, const void *data, size_t si
 int mote_reply_msg(struct mote_from from, struct mote_msg *m)
 {
 	struct scheduler *s = runtime_try_enter();
+	int err = message_check(m);
 	struct signal *sig;
-	int err;
 
 	request_answered(s, from.ref);
-	sig = take_over(s, m, &err);
-	if (sig)
+	sig = take_over(s, m);
+	if (!sig)
+		err = -ENOMEM;
+	else if (err)
+		signal_free(s, sig);
+	else
 		err = send_ref(s, sig, from.ref, from.pid.serial);
 	if (likely(s))
 		process_leave(s);
 	return err;
 }
 
-static struct signal *request_send(struct scheduler *s, mote_pid to, struct signal *sig, mote_ref *ref, int *err)
+/* A request becomes the DOWN that refuses it. */
+#define REQUEST_ROOM sizeof(struct mote_down_info)
+
+/* Takes sig, also on failure; may wait for room. */
+static inline __attribute__((always_inline)) int request_send(struct scheduler **s, mote_pid to, struct signal *sig,
+							      int64_t deadline, mote_ref *ref)
 {
 	struct mote_reason absence = process_absence(to);
-	struct process *self = process_self(s);
+	struct process *p = process_lookup(to);
+	enum signal_kind kind = SIGNAL_REQUEST;
 	struct ref_slot *slot;
+	int err = -EINVAL;
 
-	*err = !mote_pid_valid(to) ? -EINVAL : 0;
-	slot = *err ? NULL : ref_new(s, self, REF_MONITOR | REF_ALIAS | REF_REPLY, ref);
-	if (!slot) {
-		if (!*err)
-			*err = -ENOMEM;
-		signal_free(s, sig);
-		return NULL;
+	if (unlikely(!mote_pid_valid(to)))
+		goto fail;
+	if (likely(p) && limited(p)) {
+		err = room_for(*s, p, to.serial, sig, deadline);
+		*s = scheduler_self();
+		if (err < 0)
+			goto fail;
+		if (err == LIMIT_COUNTED)
+			kind = SIGNAL_COUNTED_REQUEST;
+		else
+			p = NULL;
+		if (err == LIMIT_DOOMED)
+			absence = limit_reason;
+	}
+	slot = ref_new(*s, process_self(*s), REF_MONITOR | REF_ALIAS | REF_REPLY, ref);
+	if (unlikely(!slot)) {
+		if (kind == SIGNAL_COUNTED_REQUEST)
+			limit_undo(*s, p, to.serial);
+		err = -ENOMEM;
+		goto fail;
 	}
 	slot->target = to;
-	sig->kind = SIGNAL_REQUEST;
+	sig->kind = (uint8_t)kind;
 	sig->to = to.serial;
 	sig->ref = ref->id;
 	sig->ref_slot = ref->slot;
-	sig->msg.from = process_pid(self);
-	if (process_lookup(to)) {
-		signal_send(s, sig, to.slot, false);
-	} else {
-		request_refuse(s, sig, to, &absence);
-		signal_free(s, sig);
-	}
-	return sig;
+	sig->msg.from = process_pid(process_self(*s));
+	if (likely(p))
+		signal_send(*s, sig, to.slot, false);
+	else
+		request_end(*s, sig, to, &absence);
+	return 0;
+fail:
+	signal_free(*s, sig);
+	return err;
 }
 
 static mote_ref request(struct scheduler *s, mote_pid to, struct signal *sig, int err)
 {
 	mote_ref ref = { 0 };
 
-	if (sig)
-		request_send(s, to, sig, &ref, &err);
+	if (!err)
+		err = request_send(&s, to, sig, INT64_MAX, &ref);
 	if (err) {
 		process_fail(process_self(s), err);
 		ref = (mote_ref){ 0 };
@@ -392,17 +499,37 @@ mote_ref mote_request(mote_pid to, uint32_t type, const void *data, size_t size)
 {
 	struct scheduler *s = runtime_enter("mote_request");
 	int err;
-	struct signal *sig = copy_new(s, type, data, size, &err);
+	struct signal *sig = copy_new(s, type, data, size, REQUEST_ROOM, &err);
 
 	return request(s, to, sig, err);
+}
+
+/* What is too small to become a refusal has no payload: takes sig, gives a larger one. NULL: out of memory. */
+static struct signal *request_block(struct scheduler *s, struct signal *sig)
+{
+	struct signal *larger;
+
+	if (!sig || sig->class == SLAB_NONE || slab_sizes[sig->class] >= sizeof(*sig) + REQUEST_ROOM)
+		return sig;
+	larger = signal_new(s, SIGNAL_MESSAGE, REQUEST_ROOM);
+	if (larger) {
+		larger->msg.type = sig->msg.type;
+		larger->msg.size = 0;
+	}
+	signal_free(s, sig);
+	return larger;
 }
 
 mote_ref mote_request_msg(mote_pid to, struct mote_msg *m)
 {
 	struct scheduler *s = runtime_enter("mote_request_msg");
-	int err;
-	struct signal *sig = take_over(s, m, &err);
+	int err = message_check(m);
+	struct signal *sig = request_block(s, take_over(s, m));
 
+	if (!sig)
+		err = -ENOMEM;
+	else if (err)
+		signal_free(s, sig);
 	return request(s, to, sig, err);
 }
 
@@ -435,9 +562,9 @@ int mote_call(mote_pid to, uint32_t type, const void *data, size_t size, struct 
 		runtime_leave();
 		return -EDEADLK;
 	}
-	sig = copy_new(s, type, data, size, &err);
+	sig = copy_new(s, type, data, size, REQUEST_ROOM, &err);
 	if (sig)
-		request_send(s, to, sig, &ref, &err);
+		err = request_send(&s, to, sig, deadline.ns, &ref);
 	if (err) {
 		runtime_leave();
 		return err;

@@ -239,7 +239,7 @@ int mote_unregister(const char *name)
 	return n ? 0 : -ENOENT;
 }
 
-mote_pid mote_whereis(const char *name)
+mote_pid name_whereis(const char *name)
 {
 	uint64_t hash = name_hash(name);
 	struct names *shard = shard_of(hash);
@@ -254,7 +254,29 @@ mote_pid mote_whereis(const char *name)
 	return pid;
 }
 
+mote_pid mote_whereis(const char *name)
+{
+	struct scheduler *s = runtime_try_enter();
+	mote_pid pid = name_whereis(name);
+
+	if (s)
+		runtime_leave_on(s);
+	return pid;
+}
+
 void mote_name_each(bool (*visit)(const char *name, mote_pid pid, void *arg), void *arg)
+{
+	struct scheduler *s = runtime_try_enter();
+
+	/* A shard is locked: what visit() calls must neither switch nor leave the runtime. */
+	runtime_veil();
+	names_each(visit, arg);
+	runtime_unveil(s);
+	if (s)
+		runtime_leave_on(s);
+}
+
+void names_each(bool (*visit)(const char *name, mote_pid pid, void *arg), void *arg)
 {
 	bool go_on = true;
 

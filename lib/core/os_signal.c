@@ -17,10 +17,12 @@
 #include <unistd.h>
 
 #define SIGNALS 65
+#define RETRY_MS 1
 
 struct asker {
 	struct asker *next;
 	mote_pid pid;
+	uint64_t told;			/* the last of the dispatcher's rounds that it was told in */
 };
 
 static struct lock askers_lock;			/* askers, dispatcher, old_actions */
@@ -42,17 +44,25 @@ static void handler(int signo, siginfo_t *info, void *context)
 	errno = saved;
 }
 
-static void dispatch(const struct mote_os_signal *os)
+/* Tells those who have not been told in this round. False: there was no memory for some. */
+static bool dispatch(const struct mote_os_signal *os, uint64_t round)
 {
 	struct scheduler *s = runtime_enter("os_signal");
+	bool all = true;
 	struct asker *a;
 
 	lock_take(&askers_lock);
 	for (a = os->signo > 0 && os->signo < SIGNALS ? askers[os->signo] : NULL; a; a = a->next) {
-		struct signal *sig = process_lookup(a->pid) ? signal_new(s, SIGNAL_MESSAGE, sizeof(*os)) : NULL;
+		struct signal *sig;
 
-		if (!sig)
+		if (a->told == round || !process_lookup(a->pid))
 			continue;
+		sig = signal_new(s, SIGNAL_MESSAGE, sizeof(*os));
+		if (!sig) {
+			all = false;
+			continue;
+		}
+		a->told = round;
 		memcpy(sig->payload, os, sizeof(*os));
 		sig->to = a->pid.serial;
 		sig->msg.from = MOTE_NOBODY;
@@ -61,18 +71,21 @@ static void dispatch(const struct mote_os_signal *os)
 	}
 	lock_drop(&askers_lock);
 	runtime_leave();
+	return all;
 }
 
 static void dispatcher_main(void *arg)
 {
 	struct mote_os_signal batch[16];
+	static uint64_t round;		/* never again the same, whoever dispatches */
 
 	(void)arg;
 	while (mote_fd_wait(pipe_out, MOTE_FD_IN, MOTE_FOREVER) >= 0) {
 		ssize_t n = read(pipe_out, batch, sizeof(batch));
 
 		for (size_t i = 0; n > 0 && i < (size_t)n / sizeof(batch[0]); i++)
-			dispatch(&batch[i]);
+			for (round++; !dispatch(&batch[i], round);)
+				mote_sleep(mote_in_ms(RETRY_MS));
 	}
 }
 
@@ -94,6 +107,7 @@ static bool forbidden(int signo)
 {
 	switch (signo) {
 	case SIGKILL: case SIGSTOP: case SIGSEGV: case SIGBUS: case SIGFPE: case SIGILL: case SIGABRT:
+	case SIGURG:		/* async_kill.c's */
 		return true;
 	}
 	/* 32 and 33 are the C library's own. */
@@ -120,7 +134,7 @@ static int asker_add(int signo, mote_pid pid)
 	a = malloc(sizeof(*a));
 	if (!a)
 		return -ENOMEM;
-	*a = (struct asker){ NULL, pid };
+	*a = (struct asker){ .pid = pid };
 	*at = a;
 	if (first && sigaction(signo, &action, &old_actions[signo])) {
 		*at = NULL;
@@ -161,8 +175,10 @@ int mote_os_signal(int signo, bool deliver)
 	}
 	if (!err && deliver && !mote_alive(dispatcher)) {
 		dispatcher = process_spawn(s, &opts, __builtin_return_address(0));
-		if (!mote_pid_valid(dispatcher))
-			err = -ENOMEM;
+		if (!mote_pid_valid(dispatcher)) {
+			err = self->err;
+			asker_remove(signo, process_pid(self));
+		}
 	}
 	lock_drop(&askers_lock);
 	process_leave(s);

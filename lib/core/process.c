@@ -5,6 +5,9 @@
  * Order at the end, which is the law: cleanups; then names, timers, descriptors and memory go; then the inbox is closed;
  * then links and monitors are told. Who hears of a death finds nothing left of the dead.
  */
+#include "core/async_kill.h"
+#include "core/crash.h"
+#include "core/limit.h"
 #include "core/outbox.h"
 #include "core/process.h"
 #include "io/io.h"
@@ -65,6 +68,7 @@ void processes_forget(void)
 		atomic_store(&counts[i].made, 0);
 		atomic_store(&counts[i].ended, 0);
 	}
+	limits_forget();
 }
 
 struct extra *process_extra(struct process *p)
@@ -91,8 +95,10 @@ static void process_init(struct scheduler *s, struct process *p, const struct mo
 	memset(&p->nr_messages, 0, offsetof(struct process, links) - offsetof(struct process, nr_messages));
 	memset(&p->links, 0, sizeof(*p) - offsetof(struct process, links));
 	if (extra)
-		memset(extra, 0, sizeof(*extra));
+		memset(extra, 0, offsetof(struct extra, kill_serial));
 	atomic_store_explicit(&t->pending, 0, memory_order_relaxed);
+	atomic_store_explicit(&t->interrupt, TASK_INTERRUPT_NEVER, memory_order_relaxed);
+	t->nokill = 0;
 	t->next = NULL;
 	__atomic_store_n(&t->sp, NULL, __ATOMIC_RELAXED);	/* run_queue_take() peeks at it */
 	t->stack = NULL;
@@ -133,9 +139,8 @@ static void spawn_undo(struct scheduler *s, struct process *p)
 	mote_pid pid = process_pid(p);
 
 	if (s) {
-		link_broken(process_self(s), pid);
-		free(p->links);
-		p->links = NULL;
+		link_broken(s, process_self(s), pid);
+		link_broken(s, p, process_pid(process_self(s)));
 		while (p->watchers) {
 			mote_ref ref = { p->watchers->ref, p->watchers->ref_slot, 0 };
 
@@ -148,6 +153,8 @@ static void spawn_undo(struct scheduler *s, struct process *p)
 	if (atomic_load(&p->named))
 		names_end(p);
 	atomic_store_explicit(&p->task.inbox, TASK_DEAD, memory_order_release);
+	if (limited(p))
+		limit_close(s, p);
 	process_slot_free(s, p);
 }
 
@@ -158,6 +165,11 @@ static int spawn_relate(struct scheduler *s, struct process *p, const struct mot
 	struct extra *extra;
 	int err;
 
+	if (opts->flags & MOTE_ASYNC_KILL) {
+		err = async_kill_allow(p);
+		if (err)
+			return err;
+	}
 	if (opts->label) {
 		extra = process_extra(p);
 		if (!extra)
@@ -165,7 +177,7 @@ static int spawn_relate(struct scheduler *s, struct process *p, const struct mot
 		atomic_store_explicit(&extra->label, opts->label, memory_order_relaxed);
 	}
 	if (opts->flags & MOTE_LINK) {
-		if (link_add(self, pid) < 0 || link_add(p, process_pid(self)) < 0)
+		if (link_add(s, self, pid) < 0 || link_add(s, p, process_pid(self)) < 0)
 			return -ENOMEM;
 	}
 	if (opts->flags & MOTE_MONITOR) {
@@ -203,7 +215,7 @@ mote_pid process_spawn(struct scheduler *s, const struct mote_spawn_opts *opts, 
 		return MOTE_NOBODY;
 	}
 	process_init(s, p, opts, caller);
-	if (opts->flags || opts->name || opts->label) {
+	if (opts->flags || opts->name || opts->label || opts->mailbox_limit) {
 		err = spawn_relate(s, p, opts);
 		if (err) {
 			spawn_undo(s, p);
@@ -226,14 +238,16 @@ mote_pid process_spawn_root(mote_fn fn, void *arg, const void *caller)
 
 static int spawn_check(const struct mote_spawn_opts *opts)
 {
-	unsigned int known = MOTE_LINK | MOTE_MONITOR | MOTE_PINNED | MOTE_TRAP_EXIT;
+	unsigned int known = MOTE_LINK | MOTE_MONITOR | MOTE_PINNED | MOTE_TRAP_EXIT | MOTE_ASYNC_KILL;
 
 	if (!process_table)
 		return -ESRCH;
-	if (!opts->fn == !opts->server || opts->flags & ~known || opts->reserved || opts->priority < 0 ||
+	if (!opts->fn == !opts->server || opts->flags & ~known || opts->priority < 0 ||
 	    opts->priority > MOTE_PRIORITY_HIGH || !stack_class(opts->stack_size))
 		return -EINVAL;
 	if (opts->server && opts->server->size != sizeof(struct mote_server_ops))
+		return -EINVAL;
+	if (opts->mailbox_policy > MOTE_MAILBOX_KILL || (opts->mailbox_policy && !opts->mailbox_limit))
 		return -EINVAL;
 	if (opts->flags & MOTE_MONITOR && !opts->ref)
 		return -EINVAL;
@@ -283,29 +297,39 @@ mote_pid mote_spawn_opts(const struct mote_spawn_opts *opts)
 	int err = opts_copy(&known, sizeof(known), opts);
 
 	if (err) {
-		caller_fail(scheduler_self(), err);
+		caller_fail(runtime_try_enter(), err);
+		runtime_try_leave();
 		return MOTE_NOBODY;
 	}
 	return spawn_checked("mote_spawn_opts", &known, __builtin_return_address(0));
 }
 
+/* What does not touch the scheduler need not enter the runtime: the worker knows whom it runs. */
+static struct process *caller_process(void)
+{
+	/* relaxed: written by this thread */
+	struct task *t = atomic_load_explicit(&worker_self()->task, memory_order_relaxed);
+
+	return t ? process_of(t) : NULL;
+}
+
 mote_pid mote_self(void)
 {
-	struct scheduler *s = scheduler_self();
+	struct process *p = caller_process();
 
-	return s ? process_pid(process_self(s)) : MOTE_NOBODY;
+	return p ? process_pid(p) : MOTE_NOBODY;
 }
 
 bool mote_in_process(void)
 {
-	return scheduler_self() != NULL;
+	return caller_process() != NULL;
 }
 
 int mote_errno(void)
 {
-	struct scheduler *s = scheduler_self();
+	struct process *p = caller_process();
 
-	return s ? process_self(s)->err : foreign_err;
+	return p ? p->err : foreign_err;
 }
 
 bool mote_trap_exit(bool trap)
@@ -336,14 +360,13 @@ void mote_yield(void)
 
 void mote_check(void)
 {
-	struct scheduler *s = scheduler_self();
+	struct scheduler *s = runtime_enter("mote_check");
 
-	if (unlikely(!s))
-		runtime_misuse("mote_check");
 	if (likely(!signals_pending(process_self(s)) && --s->budget > 0 &&
-		   !atomic_load_explicit(&s->holds_back, memory_order_relaxed)))
+		   !atomic_load_explicit(&s->holds_back, memory_order_relaxed))) {
+		runtime_leave_on(s);
 		return;
-	runtime_enter("mote_check");
+	}
 	if (atomic_load_explicit(&s->holds_back, memory_order_relaxed))
 		outbox_flush(s, s);
 	signals_act(s, process_self(s));
@@ -364,10 +387,12 @@ int mote_exit_pid(mote_pid pid, struct mote_reason reason)
 	else if (reason.size > MOTE_REASON_MAX)
 		err = -EMSGSIZE;
 	else if (process_lookup(pid)) {
-		sig = signal_exit_new(s, self, &reason);
+		sig = signal_exit_new(s, NULL, self, &reason);
 		if (sig) {
 			sig->to = pid.serial;
 			signal_send(s, sig, pid.slot, true);
+			if (reason.kind == MOTE_KILL)
+				async_kill_want(&process_table[pid.slot], pid.serial);
 		} else {
 			err = -ENOMEM;
 		}
@@ -381,7 +406,7 @@ static void log_abnormal(struct process *p, const struct mote_reason *reason)
 {
 	struct extra *extra = atomic_load_explicit(&p->extra, memory_order_relaxed);
 	const char *label = extra ? atomic_load_explicit(&extra->label, memory_order_relaxed) : NULL;
-	char text[256];
+	char text[768];
 
 	if (reason->kind <= MOTE_SHUTDOWN || reason->kind == MOTE_KILLED || !runtime_logs())
 		return;
@@ -409,6 +434,8 @@ static void process_bury(struct scheduler *s, struct process *p, const struct mo
 		next = sig->next;
 		signal_undeliverable(s, sig, p->task.slot);
 	}
+	if (limited(p))
+		limit_close(s, p);
 	mailbox_end(s, p, reason);
 	held_end(s, p, reason);
 	refs_end(s, p);
@@ -422,7 +449,7 @@ static void process_bury(struct scheduler *s, struct process *p, const struct mo
 		signal_free(s, p->fatal);
 }
 
-static void server_last_words(struct process *p, const struct mote_reason *reason)
+PROCESS_ENTRY static void server_last_words(struct process *p, const struct mote_reason *reason)
 {
 	if (!(p->task.flags & TASK_STACKLESS) || !p->ops->terminate || !p->ready || reason->kind == MOTE_KILLED)
 		return;
@@ -431,29 +458,65 @@ static void server_last_words(struct process *p, const struct mote_reason *reaso
 	runtime_enter("terminate");
 }
 
+static const struct mote_reason *fatal_reason(const struct process *p)
+{
+	return &((struct mote_exit_info *)p->fatal->msg.data)->reason;
+}
+
 /*
- * Also reached from inside a cleanup that calls mote_exit() itself: that cleanup ends there, the others go on, and the
+ * What p dies of, where it stays until all have been told. The caller's may be on the stack, which the next cleanup uses
+ * after a crash in this one; its data may be of the process's heap, which goes before links and monitors learn it.
+ */
+static const struct mote_reason *reason_keep(struct process *p, struct extra *extra, const struct mote_reason *reason)
+{
+	struct mote_exit_info *info;
+
+	if (p->fatal)
+		return fatal_reason(p);
+	if (!extra)
+		return reason;
+	extra->reason = *reason;
+	if (!reason->size)
+		return &extra->reason;
+	p->fatal = signal_new(scheduler_self(), SIGNAL_EXIT, sizeof(*info) + reason->size);
+	if (!p->fatal) {
+		extra->reason.data = NULL;
+		extra->reason.size = 0;
+		return &extra->reason;
+	}
+	info = p->fatal->msg.data;
+	info->pid = process_pid(p);
+	info->reason = *reason;
+	info->reason.data = memcpy(info + 1, reason->data, reason->size);
+	return &info->reason;
+}
+
+/*
+ * Also reached from inside a cleanup, which calls mote_exit() itself, or crashes: it ends there, the others go on, and the
  * first reason stands.
  */
 void process_exit(struct process *p, const struct mote_reason *reason)
 {
 	struct extra *extra = atomic_load_explicit(&p->extra, memory_order_relaxed);
-	bool first = !p->task.dying;
 
-	p->task.dying = 1;
-	if (first) {
+	p->matching = false;
+	if (!p->task.dying) {
+		p->task.dying = 1;
+		p->task.nokill = 0;
+		/* relaxed: the signal handler that looks runs on this thread; others need not know at once */
+		atomic_store_explicit(&p->task.interrupt, TASK_INTERRUPT_NEVER, memory_order_relaxed);
 		/* seq_cst: with name_add(): either it sees this, or names_end() below sees the name */
 		atomic_exchange(&p->exiting, true);
-		if (extra || (p->task.flags & TASK_STACKLESS && p->ops->terminate)) {
+		if (p->task.flags & TASK_STACKLESS && p->ops->terminate)
 			extra = process_extra(p);
-			if (extra) {
-				extra->cleanup_until = clock_now() + CLEANUP_NS;
-				extra->reason = reason;
-			}
-		}
+		reason = reason_keep(p, extra, reason);
+		if (extra)
+			extra->cleanup_until = clock_now() + CLEANUP_NS;
 		server_last_words(p, reason);
-	} else if (extra && extra->reason) {
-		reason = extra->reason;
+	} else if (p->fatal) {
+		reason = fatal_reason(p);
+	} else if (extra) {
+		reason = &extra->reason;
 	}
 	if (extra) {
 		defers_run(p);
@@ -487,7 +550,7 @@ static bool hook_signals(struct task *t)
 {
 	struct process *p = process_of(t);
 
-	atomic_store_explicit(&t->pending, 0, memory_order_relaxed);
+	atomic_store_explicit(&t->pending, p->matching, memory_order_relaxed);
 	signals_take(scheduler_self(), p);
 	return p->fatal && !t->dying;
 }
@@ -496,7 +559,7 @@ static void hook_die(struct task *t)
 {
 	struct process *p = process_of(t);
 
-	process_exit(p, &((struct mote_exit_info *)p->fatal->msg.data)->reason);
+	process_exit(p, fatal_reason(p));
 }
 
 static void hook_gone(struct scheduler *s, struct task *t)
@@ -525,8 +588,7 @@ static void hook_no_stack(struct scheduler *s, struct task *t, int err)
 		scheduler_requeue(s, t);
 		return;
 	}
-	reason = mote_reason_error(ENOMEM, err == -ENFILE ? "no stack: vm.max_map_count is reached" :
-				   "no stack: out of memory");
+	reason = mote_reason_error(ENOMEM, stack_error(err));
 	t->dying = 1;
 	atomic_exchange(&p->exiting, true);
 	process_bury(s, p, &reason);
@@ -535,7 +597,7 @@ static void hook_no_stack(struct scheduler *s, struct task *t, int err)
 
 static _Noreturn void server_main(struct process *p);
 
-static void hook_enter(struct task *t)
+PROCESS_ENTRY static void hook_enter(struct task *t)
 {
 	static const struct mote_reason normal = { .kind = MOTE_NORMAL };
 	struct process *p = process_of(t);
@@ -560,9 +622,12 @@ const struct task_hooks process_hooks = {
 	.no_stack = hook_no_stack,
 	.clamp = hook_clamp,
 	.flush = outbox_flush,
+	.thread_begin = crash_thread_begin,
+	.thread_end = crash_thread_end,
+	.overseen = async_kill_overseen,
 };
 
-static void server_begin(struct process *p)
+PROCESS_ENTRY static void server_begin(struct process *p)
 {
 	size_t size = p->ops->state_size;
 	uint8_t class = slab_class_small(size);
@@ -593,7 +658,7 @@ static void server_begin(struct process *p)
 	p->ready = true;
 }
 
-static void server_handle(struct process *p, struct signal *sig)
+PROCESS_ENTRY static void server_handle(struct process *p, struct signal *sig)
 {
 	struct mote_from from = mote_msg_from(&sig->msg);
 

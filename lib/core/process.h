@@ -20,8 +20,8 @@
 #include <mote/timer.h>
 
 struct extra;
+struct limit;
 struct ref_table;
-struct link_table;
 struct heap_block;
 
 struct process {
@@ -46,10 +46,11 @@ struct process {
 	bool ready : 1;				/* a server whose init has succeeded */
 	bool root : 1;				/* mote_run() waits for it */
 	bool lent : 1;				/* a server's callback was lent a message and has not kept it */
+	bool matching : 1;			/* inside the function of a mote_receive_match() */
 	_Atomic bool exiting;			/* no more names for it */
 	_Atomic bool named;			/* has or had a name; set by whoever registers it */
 
-	struct link_table *links __attribute__((aligned(CACHE_LINE)));
+	struct signal *links __attribute__((aligned(CACHE_LINE)));	/* a tree: link.c */
 	struct signal *watchers;		/* MONITOR signals of those who monitor it; circular, oldest first */
 	struct signal *held;			/* messages that its code has: received or made, not yet freed or sent */
 	struct signal *fatal;			/* the exit signal that won, or NULL */
@@ -69,9 +70,11 @@ struct extra {
 	mote_timer *timers;			/* armed for itself; stale ones are weeded out when it is full */
 	uint32_t nr_timers, max_timers;
 	struct heap_block *heap;
-	const struct mote_reason *reason;	/* once dying: why */
+	struct mote_reason reason;		/* once dying: why, if there is no exit signal that says it */
 	int64_t cleanup_until;			/* once dying: when waits in cleanups end */
 	bool os_signals;			/* asks for POSIX signals */
+	_Atomic uint64_t kill_serial;		/* the latest tenant that a kill was sent to: see async_kill.c */
+	_Atomic(struct limit *) limit;		/* see limit.c; both stay with the slot */
 };
 
 static inline struct process *process_of(struct task *t)
@@ -98,7 +101,7 @@ static inline mote_pid process_pid(const struct process *p)
 extern struct process *process_table __attribute__((visibility("hidden")));
 extern _Atomic uint32_t process_table_used __attribute__((visibility("hidden")));
 
-int process_table_start(uint32_t max);
+int process_table_start(uint32_t max, unsigned int schedulers);
 bool process_table_full(void);
 void process_table_stop(void);
 void process_table_forget(void);
@@ -135,11 +138,26 @@ extern const struct task_hooks process_hooks __attribute__((visibility("hidden")
 
 mote_pid process_spawn(struct scheduler *s, const struct mote_spawn_opts *opts, const void *caller);
 mote_pid process_spawn_root(mote_fn fn, void *arg, const void *caller);
+/* The reason, and its data, may lie where cleanups overwrite them. From inside a cleanup, too: then the next one runs. */
 _Noreturn void process_exit(struct process *p, const struct mote_reason *reason);
 struct extra *process_extra(struct process *p);			/* made if need be; NULL: no memory */
 int64_t process_count(void);					/* alive; never too few */
 uint64_t process_count_spawned(void);			/* since the start */
 void processes_forget(void);
+
+/*
+ * What calls the code of a process for the first time lies in a section of its own: a return address in there is the end
+ * of that code's frames. Any other address of the library between frames of a process means that the library is at work.
+ */
+#define PROCESS_ENTRY __attribute__((noinline, section("mote_entry")))
+extern const char __start_mote_entry[] __attribute__((visibility("hidden")));
+extern const char __stop_mote_entry[] __attribute__((visibility("hidden")));
+
+/* Async-signal-safe. */
+static inline bool process_entry_code(uintptr_t pc)
+{
+	return pc >= (uintptr_t)__start_mote_entry && pc <= (uintptr_t)__stop_mote_entry;
+}
 
 static inline void process_fail(struct process *p, int err)
 {
@@ -233,7 +251,7 @@ static inline void signal_send(struct scheduler *s, struct signal *sig, uint32_t
 	/* Nothing may overtake what the sender's stream has left behind. */
 	if (unlikely(s && atomic_load_explicit(&s->holds_back, memory_order_relaxed)))
 		task_hooks->flush(s, s);
-	if (sig->kind > SIGNAL_REPLY || !signal_deliver(s, &process_table[to_slot], sig))
+	if (sig->kind > SIGNAL_COUNTED_REQUEST || !signal_deliver(s, &process_table[to_slot], sig))
 		signal_push(s, sig, to_slot, urgent);
 }
 
@@ -260,11 +278,16 @@ static inline struct signal *signal_take_lone(struct scheduler *s, struct proces
 /* Takes all that has arrived; messages go to the mailbox, the rest acts. p->fatal is set when p has to end. */
 void signals_take(struct scheduler *s, struct process *p);
 
-/* Room for a reason in sig's payload: struct mote_exit_info or mote_down_info, then the reason's bytes. */
-struct signal *signal_exit_new(struct scheduler *s, mote_pid from, const struct mote_reason *reason);
+/*
+ * The payload is struct mote_exit_info or mote_down_info, then the reason's bytes. An end must be told also when there
+ * is no memory: whoever will have to be told has a block (reuse, taken) set aside, with room for all but those bytes,
+ * which are left out then. NULL only if reuse is NULL.
+ */
+struct signal *signal_exit_new(struct scheduler *s, struct signal *reuse, mote_pid from,
+			       const struct mote_reason *reason);
 
-/* The exit signal that a link to nobody is answered with. */
-void signal_exit_absent(struct scheduler *s, mote_pid absent, mote_pid to);
+/* The exit signal that a link to nobody is answered with; takes the LINK signal. */
+void signal_exit_absent(struct scheduler *s, struct signal *reuse, mote_pid absent, mote_pid to);
 struct signal *signal_down_new(struct scheduler *s, struct signal *reuse, mote_pid from, mote_ref ref,
 			       const struct mote_reason *reason);
 
@@ -294,7 +317,7 @@ void mailbox_end(struct scheduler *s, struct process *p, const struct mote_reaso
 struct signal *mailbox_receive_first(struct scheduler *s, struct process *p);	/* held; NULL: none */
 struct mote_msg *mailbox_receive_ref(struct scheduler *s, struct process *p, mote_ref ref, int64_t deadline);
 
-/* message.c: m leaves its holder's hands, and is the caller's to free with signal_free(). */
+/* message.c: m leaves its holder's hands, and is the caller's to free with signal_free(). NULL: -ENOMEM, m is gone. */
 struct signal *message_take_over(struct scheduler *s, struct mote_msg *m);
 
 /* held.c: messages in the hands of a process's code, freed at its exit at the latest */
@@ -321,13 +344,15 @@ static inline void held_remove(struct process *p, struct signal *sig)
 
 void held_end(struct scheduler *s, struct process *p, const struct mote_reason *reason);
 
-/* Before an unanswered request leaves its receiver's hands: a watcher takes its place, so that the asker still
- * learns of the receiver's death. */
-void request_outlived(struct scheduler *s, struct process *p, struct signal *sig);
+/*
+ * Before an unanswered request leaves its receiver's hands: a watcher takes its place, so that the asker still
+ * learns of the receiver's death. 0; -ENOMEM: sig is taken, and has become the watcher.
+ */
+int request_outlived(struct scheduler *s, struct process *p, struct signal *sig);
 
-/* The asker of a request that p will not answer any more learns why. */
-void request_refuse(struct scheduler *s, const struct signal *request, mote_pid from,
-		    const struct mote_reason *reason);
+/* The asker of a request that will not be answered any more learns why. Takes the request, and makes the DOWN of it. */
+void request_end(struct scheduler *s, struct signal *request, mote_pid from, const struct mote_reason *reason);
+void request_refuse(struct scheduler *s, const struct signal *request, mote_pid from, const struct mote_reason *reason);
 
 /* ref.c */
 enum ref_flags {
@@ -366,9 +391,9 @@ void demonitor_send(struct scheduler *s, mote_pid target, struct signal *watch);
 void ref_watched(struct scheduler *s, struct process *p, struct signal *sig);
 
 /* link.c */
-int link_add(struct process *p, mote_pid peer);			/* 1: it was there and active */
+int link_add(struct scheduler *s, struct process *p, mote_pid peer);	/* 1: it was there and active */
 void link_take(struct scheduler *s, struct process *p, struct signal *sig);
-bool link_broken(struct process *p, mote_pid peer);		/* removes; true: it was active */
+bool link_broken(struct scheduler *s, struct process *p, mote_pid peer);	/* removes; true: it was active */
 void links_tell(struct scheduler *s, struct process *p, const struct mote_reason *reason);
 
 /* heap.c */
@@ -383,6 +408,8 @@ void timers_end(struct scheduler *s, struct process *p);
 
 /* name.c */
 int name_add(const char *name, mote_pid pid);
+mote_pid name_whereis(const char *name);
+void names_each(bool (*visit)(const char *name, mote_pid pid, void *arg), void *arg);
 void names_end(struct process *p);
 void names_stop(void);
 void names_forget(void);
@@ -406,6 +433,12 @@ static inline void sleeper_disarm(struct sleeper *sl)
 	if (sl->timer.wheel)
 		wheel_disarm(&sl->timer);
 }
+
+/*
+ * One step of a wait, after its signals were taken in and its condition was looked at. 0: look again; -ETIMEDOUT,
+ * -ECANCELED: give up. sl: of this wait, with no task at first, and disarmed at its end.
+ */
+int process_wait(struct scheduler *s, struct process *p, struct sleeper *sl, int64_t deadline, int why);
 
 /* Refuses option structs of unknown shape: 0, -EINVAL (no size), -E2BIG (unknown bytes that are not zero). */
 int opts_copy(void *to, size_t known, const void *from);

@@ -1,6 +1,11 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0
+#include "core/crash.h"
 #include "core/process.h"
+#include "core/symbol.h"
 
+#include <errno.h>
+#include <signal.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -9,6 +14,61 @@ struct mote_reason mote_reason_error(int code, const char *text)
 	size_t size = text ? strnlen(text, MOTE_REASON_MAX) : 0;
 
 	return (struct mote_reason){ MOTE_ERROR, code, size ? text : NULL, size };
+}
+
+__attribute__((format(printf, 4, 5)))
+static void append(char *buf, size_t size, size_t *length, const char *format, ...)
+{
+	va_list args;
+	int n;
+
+	va_start(args, format);
+	n = vsnprintf(*length < size ? buf + *length : NULL, *length < size ? size - *length : 0, format, args);
+	va_end(args);
+	*length += n > 0 ? (size_t)n : 0;
+}
+
+static int crash_format(const struct crash_record *r, char *buf, size_t size)
+{
+	size_t length = 0;
+	unsigned int same;
+	char name[160];
+
+	append(buf, size, &length, "signal %d (%s)", r->signal, crash_signal_name(r->signal));
+	if (r->flags & MOTE_CRASH_OVERFLOW)
+		append(buf, size, &length, ", stack overflow");
+	else if (!(r->flags & MOTE_CRASH_NO_ADDRESS) && (r->signal == SIGSEGV || r->signal == SIGBUS))
+		append(buf, size, &length, " at 0x%llx", (unsigned long long)r->address);
+	for (unsigned int i = 0; i < r->nr_frames; i += same) {
+		for (same = 1; i + same < r->nr_frames && r->frames[i + same] == r->frames[i]; same++)
+			;
+		/* of a return address the call is meant, which ends before it */
+		symbol_format(r->frames[i] - (i > 0), name, sizeof(name));
+		append(buf, size, &length, "%s%s", i ? " < " : " in ", name);
+		if (same > 1)
+			append(buf, size, &length, " (%u times)", same);
+	}
+	return (int)length;
+}
+
+int mote_reason_crash(const struct mote_reason *reason, struct mote_crash *crash)
+{
+	struct mote_crash full = { .size = crash->size };
+	struct crash_record r;
+
+	if (crash->size < sizeof(crash->size))
+		return -EINVAL;
+	if (!crash_record_get(reason, &r))
+		return -ENOENT;
+	full.signal = r.signal;
+	full.code = r.code;
+	full.flags = r.flags;
+	full.nr_frames = r.nr_frames;
+	full.address = (uintptr_t)r.address;
+	for (unsigned int i = 0; i < r.nr_frames; i++)
+		full.frames[i] = (uintptr_t)r.frames[i];
+	opts_give(crash, full.size, &full, sizeof(full));
+	return 0;
 }
 
 int mote_reason_format(const struct mote_reason *reason, char *buf, size_t size)
@@ -21,8 +81,11 @@ int mote_reason_format(const struct mote_reason *reason, char *buf, size_t size)
 	};
 	const char *name = reason->kind <= MOTE_CUSTOM ? names[reason->kind] : "unknown";
 	int len = reason->data && reason->size ? (int)reason->size : 0;
+	struct crash_record crash;
 	bool code = reason->kind == MOTE_ERROR || reason->kind == MOTE_SIGNAL || reason->kind == MOTE_CUSTOM;
 
+	if (crash_record_get(reason, &crash))
+		return crash_format(&crash, buf, size);
 	if (code && len)
 		return snprintf(buf, size, "%s %d: %.*s", name, reason->code, len, (const char *)reason->data);
 	if (code)

@@ -262,8 +262,6 @@ void watchers_tell(struct scheduler *s, struct process *p, const struct mote_rea
 
 		watcher_unlink(p, sig);
 		sig = signal_down_new(s, sig, process_pid(p), ref, reason);
-		if (!sig)
-			continue;
 		sig->to = watcher.serial;
 		signal_send(s, sig, watcher.slot, true);
 	}
@@ -303,7 +301,7 @@ mote_ref mote_monitor(mote_pid pid)
 mote_ref mote_monitor_name(const char *name)
 {
 	struct scheduler *s = runtime_enter("mote_monitor_name");
-	mote_pid pid = mote_whereis(name);
+	mote_pid pid = name_whereis(name);
 	mote_pid nobody = { UINT64_MAX, 0, 0 };		/* no process ever: gives DOWN noproc */
 
 	return monitor(s, mote_pid_valid(pid) ? pid : nobody);

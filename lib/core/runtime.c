@@ -2,10 +2,15 @@
 /*
  * Starting and stopping. The runtime is one per OS process; a fork leaves none in the child.
  */
+#include "core/async_kill.h"
+#include "core/crash.h"
+#include "core/limit.h"
 #include "core/process.h"
 #include "io/io.h"
 #include "port/port.h"
 #include "sched/blocking.h"
+#include "sched/overseer.h"
+#include "sched/replay.h"
 
 #include <mote/info.h>
 
@@ -16,12 +21,16 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 
 #define MAX_SCHEDULERS	256
 #define MAX_PROCESSES	(UINT32_C(1) << 27)
 #define DEFAULT_PROCESSES (UINT32_C(1) << 24)
+#define LEAST_PROCESSES	(UINT32_C(1) << 14)
+#define MAX_SPARES	4096
+#define DEFAULT_SPARES	256
 #define RUN_STOP_MS	10000		/* how long mote_run() waits for the others when its process has ended */
 
 static enum { STOPPED, STARTING, RUNNING, STOPPING, FROZEN } state;
@@ -37,7 +46,8 @@ bool runtime_logs(void)
 void runtime_log(int level, const char *format, ...)
 {
 	void (*fn)(int level, const char *text, void *arg) = atomic_load_explicit(&log_fn, memory_order_acquire);
-	char text[512];
+	struct scheduler *veiled;
+	char text[1024];
 	va_list args;
 
 	if (!fn)
@@ -45,7 +55,9 @@ void runtime_log(int level, const char *format, ...)
 	va_start(args, format);
 	vsnprintf(text, sizeof(text), format, args);
 	va_end(args);
+	veiled = runtime_veil();
 	fn(level, text, log_arg);
+	runtime_unveil(veiled);
 }
 
 int opts_copy(void *to, size_t known, const void *from)
@@ -126,6 +138,8 @@ static unsigned int default_schedulers(void)
 			return (unsigned int)wanted;
 		return 0;
 	}
+	if (chance_seeded(NULL))
+		return REPLAY_SCHEDULERS;
 	n = sched_getaffinity(0, sizeof(set), &set) ? (unsigned int)sysconf(_SC_NPROCESSORS_ONLN) :
 						      (unsigned int)CPU_COUNT(&set);
 	if (limit && limit < n)
@@ -156,8 +170,11 @@ static void forget_in_child(void)
 	timers_forget();
 	names_forget();
 	os_signals_forget();
+	async_kill_forget();
+	crash_forget();
 	io_forget();
 	blocking_forget();
+	replay_stop();
 }
 
 static void register_fork(void)
@@ -165,24 +182,49 @@ static void register_fork(void)
 	pthread_atfork(NULL, NULL, forget_in_child);
 }
 
-static int start_parts(const struct mote_opts *opts)
+/* Where a program has little address space, no more than an eighth of it is for processes. */
+static uint32_t default_processes(void)
+{
+	uint32_t max = DEFAULT_PROCESSES;
+	struct rlimit limit;
+
+	if (!getrlimit(RLIMIT_AS, &limit) && limit.rlim_cur != RLIM_INFINITY) {
+		while (max > LEAST_PROCESSES && max * sizeof(struct process) > limit.rlim_cur / 8)
+			max /= 2;
+	}
+	return max;
+}
+
+static void tell_spoiled(const char *what)
+{
+	runtime_log(MOTE_LOG_WARNING, "this run can not be replayed: %s took part", what);
+}
+
+/* driven: by the caller, if it is a seeded run. */
+static int start_parts(const struct mote_opts *opts, bool driven)
 {
 	unsigned int n = opts->schedulers ? opts->schedulers : default_schedulers();
-	uint32_t max = opts->max_processes ? opts->max_processes : DEFAULT_PROCESSES;
+	uint32_t max = opts->max_processes ? opts->max_processes : default_processes();
+	unsigned int spares = opts->spares ? opts->spares : DEFAULT_SPARES;
 	int err;
 
-	if (!n || n > MAX_SCHEDULERS || max > MAX_PROCESSES)
+	if (!n || n > MAX_SCHEDULERS || max > MAX_PROCESSES || spares > MAX_SPARES || opts->reserved)
 		return -EINVAL;
-	err = process_table_start(max);
+	err = process_table_start(max, n);
 	if (err)
 		return err;
 	err = io_start();
 	if (err)
 		goto fail_table;
-	err = schedulers_start(n, &process_hooks);
+	err = crash_start();
 	if (err)
 		goto fail_io;
-	err = timers_start();
+	err = schedulers_start(n, spares, &process_hooks);
+	if (err)
+		goto fail_io;
+	err = replay_begin(driven);
+	if (!err)
+		err = timers_start();
 	if (err)
 		goto fail_schedulers;
 	return 0;
@@ -190,13 +232,14 @@ fail_schedulers:
 	schedulers_stop(INT64_MAX);
 	schedulers_destroy();
 fail_io:
+	crash_stop();
 	io_stop();
 fail_table:
 	process_table_stop();
 	return err;
 }
 
-int mote_start(const struct mote_opts *opts)
+static int start(const struct mote_opts *opts, bool driven)
 {
 	static pthread_once_t fork_once = PTHREAD_ONCE_INIT;
 	struct mote_opts known;
@@ -204,7 +247,7 @@ int mote_start(const struct mote_opts *opts)
 
 	if (err)
 		return err;
-	if (scheduler_self())
+	if (mote_in_process())
 		return -EBUSY;
 	pthread_once(&fork_once, register_fork);
 	pthread_mutex_lock(&state_mutex);
@@ -216,10 +259,19 @@ int mote_start(const struct mote_opts *opts)
 	log_arg = known.log_arg;
 	/* release: a worker that sees the function sees its argument */
 	atomic_store_explicit(&log_fn, known.log, memory_order_release);
-	err = start_parts(&known);
+	err = replay_start(tell_spoiled);
+	if (!err)
+		err = start_parts(&known, driven);
+	if (err)
+		replay_stop();
 	state = err ? STOPPED : RUNNING;
 	pthread_mutex_unlock(&state_mutex);
 	return err;
+}
+
+int mote_start(const struct mote_opts *opts)
+{
+	return start(opts, false);
 }
 
 static void tell_all(struct mote_reason reason)
@@ -228,6 +280,11 @@ static void tell_all(struct mote_reason reason)
 
 	while (mote_pid_valid(pid = mote_process_next(pid)))
 		mote_exit_pid(pid, reason);
+}
+
+static bool nobody_left(void)
+{
+	return process_count() == 0;
 }
 
 /* True: nobody is left. New processes may appear meanwhile, so the telling is repeated. */
@@ -245,6 +302,8 @@ static bool end_all(struct mote_reason reason, int64_t until)
 			tell_all(reason);
 			told = now;
 		}
+		if (replay_drive(nobody_left, 20000000))
+			continue;
 		nanosleep(&pause, NULL);
 		if (pause.tv_nsec < 1000000)
 			pause.tv_nsec *= 2;
@@ -275,7 +334,7 @@ int mote_stop(mote_deadline deadline, void (*alive)(mote_pid pid, const char *la
 	int left = 0;
 
 	pthread_mutex_lock(&state_mutex);
-	if (state != RUNNING || scheduler_self()) {
+	if (state != RUNNING || mote_in_process()) {
 		pthread_mutex_unlock(&state_mutex);
 		return -ESRCH;
 	}
@@ -292,12 +351,15 @@ int mote_stop(mote_deadline deadline, void (*alive)(mote_pid pid, const char *la
 	}
 	blocking_stop();
 	os_signals_stop();
+	async_kill_stop();
 	timers_stop();
 	names_stop();
 	process_table_stop();
 	processes_forget();
 	schedulers_destroy();
+	crash_stop();
 	io_stop();
+	replay_stop();
 	atomic_store_explicit(&log_fn, NULL, memory_order_release);
 	pthread_mutex_lock(&state_mutex);
 	state = STOPPED;
@@ -314,9 +376,14 @@ void runtime_root_ended(const struct mote_reason *reason)
 	pthread_mutex_unlock(&run.mutex);
 }
 
+static bool root_ended(void)
+{
+	return run.ended;
+}
+
 int mote_run(mote_fn fn, void *arg, const struct mote_opts *opts)
 {
-	int err = mote_start(opts);
+	int err = start(opts, true);
 
 	if (err)
 		return err;
@@ -326,6 +393,7 @@ int mote_run(mote_fn fn, void *arg, const struct mote_opts *opts)
 		mote_stop(MOTE_FOREVER, NULL, NULL);
 		return err;
 	}
+	replay_drive(root_ended, INT64_MAX);
 	pthread_mutex_lock(&run.mutex);
 	while (!run.ended)
 		pthread_cond_wait(&run.over, &run.mutex);
@@ -349,6 +417,8 @@ int mote_blocking(int64_t (*fn)(void *arg), void *arg, int64_t *result, mote_dea
 int mote_runtime_info(struct mote_runtime_info *info)
 {
 	struct mote_runtime_info full = { .size = info->size };
+	struct replay_info replay = replay_info();
+	struct overseer_counts counts;
 
 	if (info->size < sizeof(info->size))
 		return -EINVAL;
@@ -360,6 +430,7 @@ int mote_runtime_info(struct mote_runtime_info *info)
 	full.port = port_name();
 	full.processes = (uint64_t)process_count();
 	full.spawned = process_count_spawned();
+	limits_describe(&full);
 	for (unsigned int i = 0; i < full.schedulers; i++) {
 		struct scheduler *s = scheduler_at(i);
 
@@ -368,6 +439,16 @@ int mote_runtime_info(struct mote_runtime_info *info)
 		full.parks += atomic_load_explicit(&s->parks, memory_order_relaxed);
 		full.wakes += atomic_load_explicit(&s->wakes, memory_order_relaxed);
 	}
+	counts = overseer_counts();
+	full.workers = workers_count();
+	full.handovers = replay.seeded ? replay.handovers : counts.handovers;
+	full.handovers_denied = counts.denied;
+	full.looks = counts.looks;
+	full.seeded = replay.seeded;
+	full.replayable = replay.seeded && !replay.spoiled_by;
+	full.spoiled_by = replay.spoiled_by;
+	full.seed = replay.seed;
+	full.schedule_hash = replay.hash;
 	opts_give(info, full.size, &full, sizeof(full));
 	return 0;
 }

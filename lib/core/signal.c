@@ -15,55 +15,70 @@ struct signal *signal_new_large(size_t size)
 	return malloc(sizeof(struct signal) + size);
 }
 
-static void reason_copy(struct mote_reason *to, char *bytes, const struct mote_reason *from)
+static void reason_copy(struct mote_reason *to, char *bytes, const struct mote_reason *from, bool room)
 {
 	*to = *from;
 	to->data = NULL;
-	if (from->size) {
+	if (!room)
+		to->size = 0;
+	if (to->size) {
 		memcpy(bytes, from->data, from->size);
 		to->data = bytes;
 	}
 }
 
-struct signal *signal_exit_new(struct scheduler *s, mote_pid from, const struct mote_reason *reason)
+/* A block for `info` bytes and those of the reason, or reuse, without those: told by msg.size. */
+static struct signal *end_new(struct scheduler *s, struct signal *reuse, enum signal_kind kind, size_t info,
+			      const struct mote_reason *reason)
 {
-	struct signal *sig = signal_new(s, SIGNAL_EXIT, sizeof(struct mote_exit_info) + reason->size);
+	struct signal *sig = reuse && !reason->size ? NULL : signal_new(s, kind, info + reason->size);
+
+	if (sig) {
+		if (reuse)
+			signal_free(s, reuse);
+		return sig;
+	}
+	if (reuse) {
+		reuse->kind = kind;
+		reuse->msg.data = reuse->payload;
+		reuse->msg.size = (uint32_t)info;
+	}
+	return reuse;
+}
+
+struct signal *signal_exit_new(struct scheduler *s, struct signal *reuse, mote_pid from,
+			       const struct mote_reason *reason)
+{
+	struct signal *sig = end_new(s, reuse, SIGNAL_EXIT, sizeof(struct mote_exit_info), reason);
 	struct mote_exit_info *info;
 
 	if (!sig)
 		return NULL;
 	info = sig->msg.data;
 	info->pid = from;
-	reason_copy(&info->reason, (char *)(info + 1), reason);
+	reason_copy(&info->reason, (char *)(info + 1), reason, sig->msg.size > sizeof(*info));
+	sig->ref = 0;
 	sig->msg.from = from;
 	sig->msg.type = MOTE_MSG_EXIT;
 	return sig;
 }
 
-/* reuse: a MONITOR signal, whose block is large enough for a reason without bytes. */
 struct signal *signal_down_new(struct scheduler *s, struct signal *reuse, mote_pid from, mote_ref ref,
 			       const struct mote_reason *reason)
 {
-	struct signal *sig = reuse;
+	struct signal *sig = end_new(s, reuse, SIGNAL_DOWN, sizeof(struct mote_down_info), reason);
 	struct mote_down_info *info;
 
-	if (!reuse || reason->size) {
-		sig = signal_new(s, SIGNAL_DOWN, sizeof(*info) + reason->size);
-		if (reuse)
-			signal_free(s, reuse);
-		if (!sig)
-			return NULL;
-	}
-	info = sig->msg.data = sig->payload;
+	if (!sig)
+		return NULL;
+	info = sig->msg.data;
 	info->ref = ref;
 	info->pid = from;
-	reason_copy(&info->reason, (char *)(info + 1), reason);
-	sig->kind = SIGNAL_DOWN;
+	reason_copy(&info->reason, (char *)(info + 1), reason, sig->msg.size > sizeof(*info));
 	sig->ref = ref.id;
 	sig->ref_slot = ref.slot;
 	sig->msg.from = from;
 	sig->msg.type = MOTE_MSG_DOWN;
-	sig->msg.size = (uint32_t)(sizeof(*info) + reason->size);
 	return sig;
 }
 
@@ -117,13 +132,11 @@ void signal_push(struct scheduler *s, struct signal *sig, uint32_t to_slot, bool
 		atomic_store_explicit(&process_table[to_slot].task.pending, 1, memory_order_release);
 }
 
-void signal_exit_absent(struct scheduler *s, mote_pid absent, mote_pid to)
+void signal_exit_absent(struct scheduler *s, struct signal *reuse, mote_pid absent, mote_pid to)
 {
 	struct mote_reason absence = process_absence(absent);
-	struct signal *sig = signal_exit_new(s, absent, &absence);
+	struct signal *sig = signal_exit_new(s, reuse, absent, &absence);
 
-	if (!sig)
-		return;
 	sig->kind = SIGNAL_EXIT_LINK;
 	sig->to = to.serial;
 	signal_send(s, sig, to.slot, true);
@@ -136,8 +149,8 @@ void signal_undeliverable(struct scheduler *s, struct signal *sig, uint32_t slot
 
 	switch (sig->kind) {
 	case SIGNAL_LINK:
-		signal_exit_absent(s, dead, sig->msg.from);
-		break;
+		signal_exit_absent(s, sig, dead, sig->msg.from);
+		return;
 	case SIGNAL_UNLINK:
 		sig->kind = SIGNAL_UNLINK_ACK;
 		sig->to = sig->msg.from.serial;
@@ -155,8 +168,9 @@ void signal_undeliverable(struct scheduler *s, struct signal *sig, uint32_t slot
 		return;
 	}
 	case SIGNAL_REQUEST:
-		request_refuse(s, sig, dead, &noproc);
-		break;
+	case SIGNAL_COUNTED_REQUEST:
+		request_end(s, sig, dead, &noproc);
+		return;
 	case SIGNAL_FD:
 		fd_drop((int)sig->msg.type);
 		break;
@@ -176,11 +190,13 @@ static void exit_take(struct scheduler *s, struct process *p, struct signal *sig
 	bool link = sig->kind == SIGNAL_EXIT_LINK;
 	bool self = mote_pid_equal(info->pid, process_pid(p));
 
-	if (p->task.dying || p->fatal || (link && !link_broken(p, info->pid))) {
+	if (p->task.dying || p->fatal || (link && !link_broken(s, p, info->pid))) {
 		signal_free(s, sig);
 		return;
 	}
-	if (!link && info->reason.kind == MOTE_KILL) {
+	if (sig->kind == SIGNAL_OVERFLOW) {
+		p->fatal = sig;
+	} else if (!link && info->reason.kind == MOTE_KILL) {
 		info->reason.kind = MOTE_KILLED;
 		p->fatal = sig;
 	} else if (p->trap_exit) {
@@ -202,6 +218,8 @@ void signal_take(struct scheduler *s, struct process *p, struct signal *sig)
 	switch (sig->kind) {
 	case SIGNAL_MESSAGE:
 	case SIGNAL_REQUEST:
+	case SIGNAL_COUNTED:
+	case SIGNAL_COUNTED_REQUEST:
 		mailbox_append(p, sig);
 		break;
 	case SIGNAL_REPLY:
@@ -213,6 +231,7 @@ void signal_take(struct scheduler *s, struct process *p, struct signal *sig)
 		break;
 	case SIGNAL_EXIT:
 	case SIGNAL_EXIT_LINK:
+	case SIGNAL_OVERFLOW:
 		exit_take(s, p, sig);
 		break;
 	case SIGNAL_LINK:
@@ -262,7 +281,8 @@ void signals_take(struct scheduler *s, struct process *p)
 
 void signals_act(struct scheduler *s, struct process *p)
 {
-	atomic_store_explicit(&p->task.pending, 0, memory_order_relaxed);
+	/* While a match function runs it stays set, for mote_receive() to look closer. */
+	atomic_store_explicit(&p->task.pending, p->matching, memory_order_relaxed);
 	signals_take(s, p);
 	if (unlikely(p->fatal && !p->task.dying))
 		task_die(&p->task);

@@ -15,9 +15,12 @@ enum signal_kind {
 	SIGNAL_MESSAGE,
 	SIGNAL_REQUEST,		/* a message that wants an answer to (msg.from, ref); ref 0: was answered */
 	SIGNAL_REPLY,		/* a message to the alias (ref) */
+	SIGNAL_COUNTED,		/* a MESSAGE that counts for its receiver's limit, until it leaves the mailbox */
+	SIGNAL_COUNTED_REQUEST,	/* a REQUEST, likewise */
 	SIGNAL_DOWN,		/* to the owner of the monitor (ref) */
 	SIGNAL_EXIT,		/* mote_exit_pid */
 	SIGNAL_EXIT_LINK,
+	SIGNAL_OVERFLOW,	/* ends a process whose limit was reached; cannot be trapped */
 	SIGNAL_LINK,
 	SIGNAL_UNLINK,		/* ref: id of this unlink */
 	SIGNAL_UNLINK_ACK,

@@ -2,6 +2,9 @@
 /*
  * The table of processes: one reservation of address space, filled from the bottom. Schedulers take fresh slots in runs
  * and keep free lists of their own; what they have too many of goes to a shared list.
+ *
+ * The reservation is opened for use piece by piece: what nobody has used yet counts for no limit on memory, and is
+ * not filled with pages where a program has its memory locked.
  */
 #include "core/process.h"
 
@@ -21,6 +24,7 @@ _Atomic uint32_t process_table_used;
 static uint32_t table_max;
 static uint32_t limit;			/* how many may be alive; 0: as many as the table holds */
 static size_t table_size;
+static size_t table_opened;		/* bytes; under shared_lock */
 
 struct slots {
 	struct task *free;
@@ -37,7 +41,7 @@ bool process_table_full(void)
 	return unlikely(limit) && process_count() >= limit;
 }
 
-int process_table_start(uint32_t max)
+int process_table_start(uint32_t max, unsigned int schedulers)
 {
 	char *huge;
 
@@ -47,11 +51,10 @@ int process_table_start(uint32_t max)
 	 */
 	limit = max < SMALL_TABLE ? max : 0;
 	if (limit)
-		max += 257 * (FRESH_RUN + FREE_MAX);
+		max += (schedulers + 1) * (FRESH_RUN + FREE_MAX);
 
 	table_size = (size_t)max * sizeof(struct process);
-	process_table = mmap(NULL, table_size, PROT_READ | PROT_WRITE,
-			     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	process_table = mmap(NULL, table_size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (process_table == MAP_FAILED) {
 		process_table = NULL;
 		return -ENOMEM;
@@ -67,6 +70,7 @@ int process_table_start(uint32_t max)
 void process_table_forget(void)
 {
 	process_table = NULL;
+	table_opened = 0;
 	atomic_store(&process_table_used, 0);
 	memset(own, 0, sizeof(own));
 	memset(&shared, 0, sizeof(shared));
@@ -80,23 +84,40 @@ void process_table_stop(void)
 	for (uint32_t i = 0; i < used; i++) {
 		struct extra *extra = atomic_load_explicit(&process_table[i].extra, memory_order_relaxed);
 
-		if (extra)
+		if (extra) {
+			free(atomic_load_explicit(&extra->limit, memory_order_relaxed));
 			free(extra);
+		}
 	}
 	munmap(process_table, table_size);
 	process_table_forget();
 }
 
+/* With shared_lock held. False: no memory. */
+static bool table_open(uint32_t slots)
+{
+	size_t needed = slots * sizeof(struct process), to = (needed + HUGE_PAGE - 1) & ~(HUGE_PAGE - 1);
+
+	if (likely(needed <= table_opened))
+		return true;
+	if (to > table_size)
+		to = table_size;
+	if (mprotect((char *)process_table + table_opened, to - table_opened, PROT_READ | PROT_WRITE))
+		return false;
+	table_opened = to;
+	return true;
+}
+
+/* With shared_lock held. */
 static bool take_fresh(struct slots *slots)
 {
 	uint32_t used = atomic_load_explicit(&process_table_used, memory_order_relaxed), n;
 
-	do {
-		n = table_max - used < FRESH_RUN ? table_max - used : FRESH_RUN;
-		if (!n)
-			return false;
-	} while (!atomic_compare_exchange_weak_explicit(&process_table_used, &used, used + n, memory_order_relaxed,
-							memory_order_relaxed));
+	n = table_max - used < FRESH_RUN ? table_max - used : FRESH_RUN;
+	if (!n || !table_open(used + n))
+		return false;
+	/* release: whoever walks over the slots finds them open */
+	atomic_store_explicit(&process_table_used, used + n, memory_order_release);
 	slots->fresh = used;
 	slots->fresh_end = used + n;
 	return true;

@@ -16,6 +16,7 @@
 
 #define CHUNK	256
 #define CHUNKS	65536
+#define RETRY_NS INT64_C(1000000)		/* an interval that finds no memory is late, not lost */
 
 struct message_timer {
 	struct wheel_timer timer;
@@ -23,7 +24,7 @@ struct message_timer {
 	uint32_t slot;				/* in the pool */
 	uint32_t to_slot;
 	uint64_t to;
-	int64_t period;				/* 0: once */
+	int64_t period, due;			/* 0: once; of an interval: the point of its grid that is next */
 	struct signal *sig;			/* what it sends; of an interval: what it copies */
 	struct message_timer *next;
 };
@@ -162,7 +163,12 @@ static void timer_fire(struct scheduler *s, struct wheel_timer *wt)
 		timer_send(s, t, copy);
 	}
 	now = clock_now();
-	wheel_rearm(wt, wt->when + ((now - wt->when) / t->period + 1) * t->period);
+	if (likely(copy)) {
+		t->due += ((now - t->due) / t->period + 1) * t->period;
+		wheel_rearm(wt, t->due);
+	} else {
+		wheel_rearm(wt, now + (t->period < RETRY_NS ? t->period : RETRY_NS));
+	}
 	return;
 done:
 	timer_drop(s, t);
@@ -250,6 +256,7 @@ static mote_timer timer_arm(struct scheduler *s, int64_t when, int64_t period, m
 	t->to = to.serial;
 	t->to_slot = to.slot;
 	t->period = period;
+	t->due = when;
 	t->timer.fire = timer_fire;
 	/* relaxed: the lock in wheel_arm() publishes it to whoever compares under that lock */
 	atomic_store_explicit(&t->id, timer.id, memory_order_relaxed);

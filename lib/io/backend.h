@@ -17,6 +17,7 @@ struct scheduler;
 /* What hangs off scheduler.io: each backend has this first. */
 struct io {
 	int notify_fd;			/* an eventfd in the ring or the epoll set; never read: each write is an edge */
+	int wait_fd;			/* the ring, or the set: can be polled for whether there is something */
 };
 
 struct backend {
@@ -25,6 +26,8 @@ struct backend {
 	void (*close)(struct scheduler *s);
 	int (*poll)(struct scheduler *s, int64_t deadline_ns);
 	bool (*pending)(struct scheduler *s);
+	bool (*waiting)(struct scheduler *s);
+	void (*adopt)(struct scheduler *s);	/* may be NULL */
 
 	/*
 	 * Has r, which is among the waiters of its descriptor, completed when one of r->events is there, or at any

@@ -9,6 +9,8 @@
 #include "io/request.h"
 
 #include <errno.h>
+#include <limits.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
@@ -46,6 +48,7 @@ static int epoll_open(struct scheduler *s)
 		free(e);
 		return err;
 	}
+	e->io.wait_fd = e->fd;
 	s->io = &e->io;
 	return 0;
 }
@@ -83,6 +86,23 @@ static void epoll_ready(const struct epoll_event *ev)
 		fd_event(f, events);
 }
 
+/* Before Linux 5.11, or where a filter forbids it: whole milliseconds then, rounded up, so that no timer is early. */
+static int wait_for_events(int fd, struct epoll_event *events, const struct timespec *span)
+{
+	static _Atomic bool coarse;
+	int64_t ms = span ? span->tv_sec * 1000 + (span->tv_nsec + 999999) / 1000000 : -1;
+	int n;
+
+	/* Relaxed: who does not know yet finds out by itself. */
+	if (!atomic_load_explicit(&coarse, memory_order_relaxed)) {
+		n = epoll_pwait2(fd, events, EVENTS, span, NULL);
+		if (n >= 0 || (errno != ENOSYS && errno != EPERM))
+			return n;
+		atomic_store_explicit(&coarse, true, memory_order_relaxed);
+	}
+	return epoll_wait(fd, events, EVENTS, ms < INT_MAX ? (int)ms : INT_MAX);
+}
+
 static int epoll_poll(struct scheduler *s, int64_t deadline_ns)
 {
 	struct epoll_event events[EVENTS];
@@ -98,7 +118,7 @@ static int epoll_poll(struct scheduler *s, int64_t deadline_ns)
 			ts.tv_nsec = left % 1000000000;
 		}
 	}
-	n = epoll_pwait2(e->fd, events, EVENTS, deadline_ns == INT64_MAX ? NULL : &ts, NULL);
+	n = wait_for_events(e->fd, events, deadline_ns == INT64_MAX ? NULL : &ts);
 	for (int i = 0; i < n; i++)
 		if (events[i].data.u64 != NOTIFY)
 			epoll_ready(&events[i]);
@@ -108,6 +128,13 @@ static int epoll_poll(struct scheduler *s, int64_t deadline_ns)
 static bool epoll_pending(struct scheduler *s)
 {
 	return atomic_load_explicit(&epoll_of(s)->members, memory_order_relaxed);
+}
+
+static bool epoll_waiting(struct scheduler *s)
+{
+	struct pollfd p = { .fd = epoll_of(s)->fd, .events = POLLIN };
+
+	return epoll_pending(s) && poll(&p, 1, 0) > 0;
 }
 
 /* Joins s's set, if f is in none yet: the kernel then reports at once what is ready. f->lock is held. */
@@ -193,6 +220,7 @@ const struct backend epoll_backend = {
 	.close = epoll_close,
 	.poll = epoll_poll,
 	.pending = epoll_pending,
+	.waiting = epoll_waiting,
 	.watch = epoll_watch,
 	.cancel = epoll_cancel,
 	.watch_fd = epoll_watch_fd,

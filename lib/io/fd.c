@@ -21,9 +21,12 @@
 
 #define FDS_MAX		(1 << 20)
 #define LIST_LOCKS	64
+#define OPEN_STEP	4096
 
 static struct fd *fds;
 static int nr_fds;
+static _Atomic int nr_opened;		/* entries that may be touched: see fd_entry_far() */
+static struct lock open_lock;
 static struct {
 	struct lock lock;
 } __attribute__((aligned(CACHE_LINE))) list_locks[LIST_LOCKS];
@@ -36,8 +39,7 @@ int fds_start(void)
 	if (getrlimit(RLIMIT_NOFILE, &limit))
 		return -errno;
 	nr_fds = limit.rlim_max > FDS_MAX ? FDS_MAX : (int)limit.rlim_max;
-	table = mmap(NULL, nr_fds * sizeof(struct fd), PROT_READ | PROT_WRITE,
-		     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	table = mmap(NULL, nr_fds * sizeof(struct fd), PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (table == MAP_FAILED)
 		return -ENOMEM;
 	for (int i = 0; i < LIST_LOCKS; i++)
@@ -56,11 +58,44 @@ void fds_forget(void)
 {
 	fds = NULL;
 	nr_fds = 0;
+	atomic_store_explicit(&nr_opened, 0, memory_order_relaxed);
+	open_lock = (struct lock){ 0 };
+}
+
+/*
+ * The table is opened as numbers come up: unused entries then count for no limit on memory, and get no pages where a
+ * program's memory is locked. NULL: out of range, or no memory.
+ */
+static struct fd *fd_entry_far(int fd)
+{
+	int opened, to;
+
+	if (fd < 0 || fd >= nr_fds)
+		return NULL;
+	lock_take(&open_lock);
+	opened = atomic_load_explicit(&nr_opened, memory_order_relaxed);
+	/* Whole steps of entries are whole pages. */
+	to = fd - fd % OPEN_STEP + OPEN_STEP;
+	if (to > nr_fds)
+		to = nr_fds;
+	if (fd >= opened) {
+		if (mprotect(&fds[opened], (size_t)(to - opened) * sizeof(*fds), PROT_READ | PROT_WRITE)) {
+			lock_drop(&open_lock);
+			return NULL;
+		}
+		/* release: pairs with fd_entry() */
+		atomic_store_explicit(&nr_opened, to, memory_order_release);
+	}
+	lock_drop(&open_lock);
+	return &fds[fd];
 }
 
 struct fd *fd_entry(int fd)
 {
-	return fd >= 0 && fd < nr_fds ? &fds[fd] : NULL;
+	/* acquire: what is below may be touched */
+	if (likely(fd >= 0 && fd < atomic_load_explicit(&nr_opened, memory_order_acquire)))
+		return &fds[fd];
+	return fd_entry_far(fd);
 }
 
 int fd_number(const struct fd *f)
@@ -115,7 +150,7 @@ int fd_open(int fd, struct task *owner, int flags)
 
 	if (!f) {
 		close(fd);
-		return -EMFILE;
+		return fd < nr_fds ? -ENOMEM : -EMFILE;
 	}
 	lock_take(&f->lock);
 	/*
@@ -431,6 +466,8 @@ int mote_fd_adopt(int fd)
 		}
 		lock_drop(&f->lock);
 	}
+	if (task_signals(s->current))
+		task_die(s->current);
 	runtime_leave();
 	return err;
 }
@@ -497,6 +534,7 @@ mote_pid mote_fd_owner(int fd)
 
 	if (!f)
 		return pid;
+	runtime_try_enter();
 	lock_take(&f->lock);
 	/* An owner lets go of its descriptors before its slot gets a new tenant: serial and slot belong together. */
 	if (f->owner) {
@@ -504,6 +542,7 @@ mote_pid mote_fd_owner(int fd)
 		pid.slot = f->owner->slot;
 	}
 	lock_drop(&f->lock);
+	runtime_try_leave();
 	return pid;
 }
 

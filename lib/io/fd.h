@@ -55,12 +55,12 @@ int fds_start(void);
 void fds_stop(void);
 void fds_forget(void);			/* in a forked child: its copies of descriptors stay open until exec */
 
-struct fd *fd_entry(int fd);		/* NULL: out of range */
+struct fd *fd_entry(int fd);		/* NULL: out of range, or no memory for the table */
 int fd_number(const struct fd *f);
 
 /*
  * Makes fd, just opened, owner's. flags: FD_STREAM, FD_CHILD. Any thread, while owner waits for it. Returns fd;
- * -EMFILE: beyond the table, and closed.
+ * -EMFILE: beyond the table, -ENOMEM: no memory for its entry; and closed.
  */
 int fd_open(int fd, struct task *owner, int flags);
 

@@ -45,7 +45,9 @@ int inflow_open(struct ring *r)
 			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (!r->rbufs || r->memory == MAP_FAILED) {
 		free(r->rbufs);
-		munmap(pool, size);
+		if (r->memory != MAP_FAILED)
+			munmap(r->memory, POOL_BUFFERS * POOL_SIZE);
+		munmap(pool, size);	/* the ring, which holds its pages, is about to be closed */
 		return -ENOMEM;
 	}
 	r->pool = pool;

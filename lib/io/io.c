@@ -20,7 +20,8 @@ int io_start(void)
 		io_backend = &epoll_backend;
 	} else {
 		err = ring_probe();
-		if (err && wish && !strcmp(wish, "io_uring"))
+		/* Nothing forbids it: the program runs into a limit, and would with epoll, too. */
+		if (err == -EMFILE || err == -ENFILE || err == -ENOMEM || (err && wish && !strcmp(wish, "io_uring")))
 			return err;
 		io_backend = err ? &epoll_backend : &ring_backend;
 	}
@@ -65,6 +66,22 @@ int io_poll(struct scheduler *s, int64_t deadline_ns)
 bool io_pending(struct scheduler *s)
 {
 	return io_backend->pending(s);
+}
+
+void io_adopt(struct scheduler *s)
+{
+	if (io_backend->adopt)
+		io_backend->adopt(s);
+}
+
+bool io_waiting(struct scheduler *s)
+{
+	return io_backend->waiting(s);
+}
+
+int io_wait_fd(struct scheduler *s)
+{
+	return s->io->wait_fd;
 }
 
 void io_notify(struct scheduler *s)

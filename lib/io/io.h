@@ -29,6 +29,15 @@ int io_poll(struct scheduler *s, int64_t deadline_ns);
 /* True if there is something to submit or handle: a few loads. */
 bool io_pending(struct scheduler *s);
 
+/* s has got another worker, the caller. */
+void io_adopt(struct scheduler *s);
+
+/* As io_pending(), but by the overseer: a racy look, which may cost a system call. */
+bool io_waiting(struct scheduler *s);
+
+/* Readable when io_poll() would find something; what was queued has to be submitted by io_poll() before. */
+int io_wait_fd(struct scheduler *s);
+
 /* Gets s's worker out of io_poll(). Any thread. */
 void io_notify(struct scheduler *s);
 

@@ -236,6 +236,8 @@ int mote_net_udp(int family, const struct mote_addr *addr)
 	} else {
 		fd = fd_open(fd, s->current, 0);
 	}
+	if (task_signals(s->current))
+		task_die(s->current);
 	runtime_leave();
 	return fd;
 }

@@ -2,6 +2,7 @@
 #include "io/request.h"
 #include "io/backend.h"
 #include "sched/blocking.h"
+#include "sched/replay.h"
 
 #include <errno.h>
 #include <mote/info.h>
@@ -11,6 +12,7 @@ int call_begin(struct call *c, const char *name, mote_deadline deadline)
 {
 	struct scheduler *s = runtime_enter(name);
 
+	replay_spoil("I/O");
 	c->task = s->current;
 	c->f = NULL;
 	c->fd = -1;
@@ -274,7 +276,8 @@ int call_submit(struct call *c, const struct io_uring_sqe *sqe)
 
 int call_blocking(struct call *c, int64_t (*fn)(void *arg), void *arg, int64_t *result)
 {
-	int err = blocking_run(fn, arg, result, BLOCKING_UNLIMITED);
+	/* A poll, too, is worth a thread. */
+	int err = blocking_await(fn, arg, result, c->deadline > 0 ? c->deadline : BLOCKING_UNLIMITED);
 
 	if (err == -EINTR)
 		c->die = true;

@@ -70,7 +70,8 @@ int call_pause(struct call *c, int64_t ns);
 int call_submit(struct call *c, const struct io_uring_sqe *sqe);
 
 /*
- * Runs fn(arg) on a thread; arg and what it points to may be on the caller's stack, so there is no deadline.
+ * Runs fn(arg) on a thread; arg and what it points to may be on the caller's stack, so the deadline ends only the
+ * wait for a thread.
  * *result is set if it returns 0; -EINTR with c->die, and fn may have run or not; -EAGAIN.
  */
 int call_blocking(struct call *c, int64_t (*fn)(void *arg), void *arg, int64_t *result);

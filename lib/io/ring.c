@@ -10,10 +10,12 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #define ENTRIES		1024
 #define COMPLETIONS	8192
+#define RING_REGISTERED	1		/* in int_flags: liburing's own INT_FLAG_REG_RING */
 
 static int ring_setup(struct io_uring *uring, unsigned int entries, unsigned int completions)
 {
@@ -102,6 +104,7 @@ static int ring_open(struct scheduler *s)
 	err = inflow_open(r);
 	if (err)
 		goto err_ring;
+	r->io.wait_fd = r->uring.ring_fd;
 	ring_arm_notify(r);
 	s->io = &r->io;
 	return 0;
@@ -179,6 +182,40 @@ static bool ring_pending(struct scheduler *s)
 	return io_uring_sq_ready(&r->uring) || io_uring_cq_ready(&r->uring) || ring_has_work(r);
 }
 
+#define PEEK(index) (*(volatile unsigned int *)&(index))
+
+/* As ring_pending(); reads what the worker writes: the indexes are whole words, and a wrong guess costs a look. */
+__attribute__((no_sanitize("thread")))
+static bool ring_waiting(struct scheduler *s)
+{
+	struct io_uring *u = &ring_of(s)->uring;
+
+	return PEEK(u->sq.sqe_tail) != PEEK(u->sq.sqe_head) || PEEK(*u->cq.ktail) != PEEK(*u->cq.khead) ||
+	       PEEK(*u->sq.kflags) & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW);
+}
+
+/* Registrations belong to threads, and each has a few: what this one had for another ring is undone. */
+static void ring_adopt(struct scheduler *s)
+{
+	struct ring *r = ring_of(s);
+	struct worker *w = worker_self();
+	struct io_uring_rsrc_update old = { .offset = (unsigned int)w->ring_index };
+
+	r->uring.int_flags &= (unsigned char)~RING_REGISTERED;
+	r->uring.enter_ring_fd = r->uring.ring_fd;
+	if (w->ring_of && w->ring_of != r) {
+		syscall(SYS_io_uring_register, r->uring.ring_fd, IORING_UNREGISTER_RING_FDS, &old, 1);
+		w->ring_of = NULL;
+	}
+	if (!w->ring_of && io_uring_register_ring_fd(&r->uring) == 1) {
+		w->ring_of = r;
+		w->ring_index = r->uring.enter_ring_fd;
+	} else if (w->ring_of) {
+		r->uring.enter_ring_fd = w->ring_index;
+		r->uring.int_flags |= RING_REGISTERED;
+	}
+}
+
 static void ring_wait(struct ring *r, int64_t deadline_ns)
 {
 	struct __kernel_timespec ts;
@@ -203,11 +240,6 @@ static int ring_poll(struct scheduler *s, int64_t deadline_ns)
 {
 	struct ring *r = ring_of(s);
 
-	if (unlikely(!r->registered)) {
-		/* Saves a lookup in each call. Belongs to the thread: another worker would have to register anew. */
-		io_uring_register_ring_fd(&r->uring);
-		r->registered = true;
-	}
 	inflow_refill(r);
 	if (deadline_ns && !io_uring_cq_ready(&r->uring))
 		ring_wait(r, deadline_ns);
@@ -258,6 +290,8 @@ const struct backend ring_backend = {
 	.close = ring_close,
 	.poll = ring_poll,
 	.pending = ring_pending,
+	.waiting = ring_waiting,
+	.adopt = ring_adopt,
 	.watch = ring_watch,
 	.cancel = ring_cancel,
 	.watch_fd = ring_watch_fd,

@@ -25,7 +25,6 @@ struct rbuf;
 struct ring {
 	struct io io;
 	struct io_uring uring;
-	bool registered;		/* the ring's descriptor, with the worker's thread */
 	struct io_uring_buf_ring *pool;	/* NULL: no receiving ahead */
 	char *memory;
 	struct rbuf *rbufs;

@@ -7,6 +7,7 @@
  * may give up at its deadline while fn goes on.
  */
 #include "sched/blocking.h"
+#include "sched/replay.h"
 #include "sched/scheduler.h"
 
 #include <mote/info.h>
@@ -83,6 +84,7 @@ static void job_run(struct job *j)
 static void *thread_main(void *unused)
 {
 	struct timespec until;
+	int64_t now;
 
 	(void)unused;
 	pthread_setname_np(pthread_self(), "mote/blocking");
@@ -92,8 +94,8 @@ static void *thread_main(void *unused)
 			job_run(first);
 			continue;
 		}
-		clock_gettime(CLOCK_MONOTONIC, &until);
-		until.tv_sec += IDLE_SECONDS;
+		now = clock_real();
+		until = (struct timespec){ now / 1000000000 + IDLE_SECONDS, now % 1000000000 };
 		nr_idle++;
 		if (pthread_cond_timedwait(&work_there, &mutex, &until) == ETIMEDOUT && !first) {
 			nr_idle--;
@@ -191,9 +193,9 @@ static void alarm_fire(struct scheduler *s, struct wheel_timer *t)
  * Waits for the job. 0: done. Otherwise as blocking_run(); the job is the caller's to free unless the result is
  * -EINPROGRESS.
  */
-static int job_await(struct task *self, struct job *j, struct alarm *a)
+static int job_await(struct task *self, struct job *j, struct alarm *a, bool abandon)
 {
-	bool ending = false;
+	bool ending = false, begun = false;
 
 	for (;;) {
 		/* First, since it empties the inbox, and a nudge with it: what follows looks at what the nudge was for. */
@@ -205,9 +207,12 @@ static int job_await(struct task *self, struct job *j, struct alarm *a)
 		/* acquire: the result */
 		if (atomic_load_explicit(&j->state, memory_order_acquire) == JOB_DONE)
 			break;
-		if (!ending && atomic_load_explicit(&a->fired, memory_order_acquire)) {
+		if (!ending && !begun && atomic_load_explicit(&a->fired, memory_order_acquire)) {
 			if (job_withdraw(j))
 				return -ETIMEDOUT;
+			begun = !abandon;
+			if (begun)
+				continue;
 			if (!job_abandon(j))
 				return -EINPROGRESS;
 			break;
@@ -220,7 +225,7 @@ static int job_await(struct task *self, struct job *j, struct alarm *a)
 	return ending ? -EINTR : 0;
 }
 
-int blocking_run(int64_t (*fn)(void *arg), void *arg, int64_t *result, int64_t deadline_ns)
+static int run(int64_t (*fn)(void *arg), void *arg, int64_t *result, int64_t deadline_ns, bool abandon)
 {
 	struct scheduler *s = scheduler_self();
 	struct task *self = s->current;
@@ -233,6 +238,7 @@ int blocking_run(int64_t (*fn)(void *arg), void *arg, int64_t *result, int64_t d
 		return err;
 	if (deadline_ns <= 0)
 		return -ETIMEDOUT;
+	replay_spoil("mote_blocking()");
 	pthread_once(&once, init);
 	j = calloc(1, sizeof(*j));
 	if (!j)
@@ -244,13 +250,23 @@ int blocking_run(int64_t (*fn)(void *arg), void *arg, int64_t *result, int64_t d
 		wheel_arm(&s->wheel, &a.timer, deadline_ns);
 	err = job_queue(j);
 	if (!err)
-		err = job_await(self, j, &a);
+		err = job_await(self, j, &a, abandon);
 	wheel_disarm(&a.timer);
 	if (!err && result)
 		*result = j->result;
 	if (err != -EINPROGRESS)
 		free(j);
 	return err;
+}
+
+int blocking_run(int64_t (*fn)(void *arg), void *arg, int64_t *result, int64_t deadline_ns)
+{
+	return run(fn, arg, result, deadline_ns, true);
+}
+
+int blocking_await(int64_t (*fn)(void *arg), void *arg, int64_t *result, int64_t deadline_ns)
+{
+	return run(fn, arg, result, deadline_ns, false);
 }
 
 void blocking_stop(void)

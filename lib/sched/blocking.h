@@ -17,6 +17,9 @@
  */
 int blocking_run(int64_t (*fn)(void *arg), void *arg, int64_t *result, int64_t deadline_ns);
 
+/* The same, for what lies on the caller's stack: once begun, fn is awaited, whatever the deadline. Never -EINPROGRESS. */
+int blocking_await(int64_t (*fn)(void *arg), void *arg, int64_t *result, int64_t deadline_ns);
+
 void blocking_stop(void);	/* joins the idle threads */
 void blocking_forget(void);	/* in a forked child */
 

@@ -10,7 +10,9 @@
 #include "sched/switch.h"
 #include "sched/barrier.h"
 #include "sched/deque.h"
+#include "sched/overseer.h"
 #include "sched/queue.h"
+#include "sched/replay.h"
 #include "io/io.h"
 
 #include <mote/process.h>
@@ -20,41 +22,25 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 #ifdef MOTE_TSAN
 #include <sanitizer/tsan_interface.h>
 #endif
 
-#define MAX_SCHEDULERS	256
 #define SPIN_MAX_NS	20000
 #define SPIN_MIN_NS	1000
 #define STEAL_MAX	32
-#define WATCH_MIN_NS	1000000
-#define WATCH_MAX_NS	10000000
 #define LIFO_STUCK_NS	5000		/* a neighbour has been in its own code for that long: its lifo may be taken */
 
-__thread struct worker mote_worker;
 const struct task_hooks *task_hooks;
 
 static struct scheduler *schedulers[MAX_SCHEDULERS];
 static unsigned int nr_schedulers;
 static _Atomic unsigned int nr_spinning __attribute__((aligned(CACHE_LINE)));
 static _Atomic unsigned int nr_parked;
-static _Atomic unsigned int nr_left;	/* workers whose loops have ended */
 static _Atomic bool stopping;
-static _Atomic bool watching;		/* a parked scheduler wakes up now and then: see watch_begin() */
-static uint64_t watched[MAX_SCHEDULERS];	/* the watcher's: slots of the others before it slept */
 static _Atomic uint64_t foreign_id = 1;
 static _Atomic(struct task *) posted_anywhere __attribute__((aligned(CACHE_LINE)));
-
-#if !defined(__x86_64__)
-__attribute__((noinline)) struct scheduler *scheduler_self(void)
-{
-	__asm__ volatile("" ::: "memory");
-	return mote_worker.scheduler;
-}
-#endif
 
 void mote_fatal(const char *format, ...)
 {
@@ -151,6 +137,7 @@ void scheduler_post_task(struct scheduler *to, struct task *t)
 /* Not to the task's last scheduler: that one may be busy for long, in a process's own code. */
 void scheduler_post_anywhere(struct task *t)
 {
+	replay_foreign();
 	post(&posted_anywhere, t);
 	/* As post_notify(). If nobody is parked, somebody will look before he parks. */
 	atomic_thread_fence(memory_order_seq_cst);
@@ -177,12 +164,12 @@ void scheduler_post_work(struct scheduler *to, struct work *w)
 	post_notify(to);
 }
 
-static void drain_box(struct scheduler *s, _Atomic(struct task *) *box)
+static bool drain_box(struct scheduler *s, _Atomic(struct task *) *box)
 {
 	struct task *t, *next, *in_order = NULL;
 
 	if (!atomic_load_explicit(box, memory_order_relaxed))
-		return;
+		return false;
 	t = atomic_exchange_explicit(box, NULL, memory_order_acquire);
 	for (; t; t = next) {
 		next = t->next;
@@ -193,14 +180,15 @@ static void drain_box(struct scheduler *s, _Atomic(struct task *) *box)
 		next = t->next;
 		scheduler_queue(s, t);
 	}
+	return true;
 }
 
-static void drain_works(struct scheduler *s)
+static bool drain_works(struct scheduler *s)
 {
 	struct work *w, *next, *in_order = NULL;
 
 	if (!atomic_load_explicit(&s->works, memory_order_relaxed))
-		return;
+		return false;
 	w = atomic_exchange_explicit(&s->works, NULL, memory_order_acquire);
 	for (; w; w = next) {
 		next = w->next;
@@ -211,6 +199,7 @@ static void drain_works(struct scheduler *s)
 		next = w->next;
 		w->run(s, w);
 	}
+	return true;
 }
 
 static bool anything_here(struct scheduler *s)
@@ -234,14 +223,6 @@ static bool anything_to_steal(void)
 	return false;
 }
 
-static uint32_t random_next(struct scheduler *s)
-{
-	s->random ^= s->random << 13;
-	s->random ^= s->random >> 17;
-	s->random ^= s->random << 5;
-	return s->random;
-}
-
 /* One has been stolen: takes the older half of the rest, too. */
 static void steal_fresh(struct scheduler *s, struct scheduler *victim)
 {
@@ -254,10 +235,10 @@ static void steal_fresh(struct scheduler *s, struct scheduler *victim)
 	}
 }
 
-static struct task *steal(struct scheduler *s)
+struct task *scheduler_steal(struct scheduler *s)
 {
 	static const int order[] = { MOTE_PRIORITY_HIGH, MOTE_PRIORITY_NORMAL, MOTE_PRIORITY_LOW };
-	unsigned int start = random_next(s);
+	unsigned int start = chance_below(&s->chance, nr_schedulers);
 	struct task *loot[STEAL_MAX];
 
 	for (unsigned int i = 0; i < nr_schedulers; i++) {
@@ -287,32 +268,44 @@ static struct task *steal(struct scheduler *s)
 /* A task that waits in the lifo of a neighbour whose current one has not called the runtime for a while. */
 struct lifo_watch {
 	struct scheduler *victim;
-	uint64_t slot;
+	uint64_t generation;
 	int64_t since;
 };
+
+static bool in_own_code(struct scheduler *s)
+{
+	/* acquire: pairs with worker_begun(); workers live as long as the runtime. The answer is no more than a guess. */
+	struct worker *w = atomic_load_explicit(&s->worker, memory_order_acquire);
+
+	return w && atomic_load_explicit(&w->mode, memory_order_relaxed) == SLOT_USER;
+}
+
+/* acquire: pairs with task_ready() */
+static struct task *lifo_steal(struct scheduler *victim)
+{
+	return atomic_load_explicit(&victim->lifo, memory_order_relaxed) ?
+	       atomic_exchange_explicit(&victim->lifo, NULL, memory_order_acq_rel) : NULL;
+}
 
 static struct task *steal_lifo(struct scheduler *s, struct lifo_watch *watch, int64_t now)
 {
 	struct scheduler *victim = watch->victim;
 	struct task *t;
 
-	if (victim && atomic_load_explicit(&victim->lifo, memory_order_relaxed) &&
-	    atomic_load_explicit(&victim->slot, memory_order_relaxed) == watch->slot) {
+	if (victim && atomic_load_explicit(&victim->lifo, memory_order_relaxed) && in_own_code(victim) &&
+	    atomic_load_explicit(&victim->generation, memory_order_relaxed) == watch->generation) {
 		if (now - watch->since < LIFO_STUCK_NS)
 			return NULL;
-		/* acquire: pairs with task_ready() */
-		t = atomic_exchange_explicit(&victim->lifo, NULL, memory_order_acq_rel);
+		t = lifo_steal(victim);
 		if (t)
 			counter_add(&s->steals, 1);
 		watch->victim = NULL;
 		return t;
 	}
-	victim = schedulers[random_next(s) % nr_schedulers];
-	watch->victim = victim != s ? victim : NULL;
-	watch->slot = atomic_load_explicit(&victim->slot, memory_order_relaxed);
+	victim = schedulers[chance_below(&s->chance, nr_schedulers)];
+	watch->victim = victim != s && in_own_code(victim) ? victim : NULL;
+	watch->generation = atomic_load_explicit(&victim->generation, memory_order_relaxed);
 	watch->since = now;
-	if (watch->slot & SLOT_RUNTIME)
-		watch->victim = NULL;
 	return NULL;
 }
 
@@ -328,7 +321,7 @@ static struct task *spin(struct scheduler *s)
 	atomic_fetch_add_explicit(&nr_spinning, 1, memory_order_relaxed);
 	start = now = clock_now();
 	do {
-		t = steal(s);
+		t = scheduler_steal(s);
 		if (!t)
 			t = steal_lifo(s, &watch, now);
 		if (t || anything_here(s) || now >= wheel_next(&s->wheel))
@@ -347,62 +340,10 @@ static struct task *spin(struct scheduler *s)
 	return t;
 }
 
-/*
- * A woken task waits in the lifo of its waker's scheduler, on the assumption that the waker is about to park; that wakes
- * nobody, so ping-pong is cheap. If the waker computes instead, somebody has to come for the task: while others run,
- * one of the parked schedulers looks every 1 to 10 ms. True: s is that one.
- */
-static bool watch_begin(struct scheduler *s)
-{
-	if (s->alone || atomic_load_explicit(&nr_parked, memory_order_relaxed) == nr_schedulers ||
-	    atomic_exchange(&watching, true))
-		return false;
-	for (unsigned int i = 0; i < nr_schedulers; i++)
-		watched[i] = atomic_load_explicit(&schedulers[i]->slot, memory_order_relaxed);
-	return true;
-}
-
-/* Takes what has waited in a lifo, or was held back, all the time, while its scheduler was in one task's own code. */
-static void watch_end(struct scheduler *s)
-{
-	bool found = false;
-
-	for (unsigned int i = 0; i < nr_schedulers; i++) {
-		struct scheduler *other = schedulers[i];
-		uint64_t slot = atomic_load_explicit(&other->slot, memory_order_relaxed);
-		struct task *t;
-
-		if (other == s || slot != watched[i] || (slot & SLOT_RUNTIME))
-			continue;
-		if (atomic_load_explicit(&other->holds_back, memory_order_relaxed))
-			task_hooks->flush(s, other);
-		if (!atomic_load_explicit(&other->lifo, memory_order_relaxed))
-			continue;
-		/* acquire: pairs with task_ready() */
-		t = atomic_exchange_explicit(&other->lifo, NULL, memory_order_acq_rel);
-		if (!t)
-			continue;
-		found = true;
-		counter_add(&s->steals, 1);
-		scheduler_queue(s, t);
-	}
-	s->watch_ns = found || s->watch_ns < WATCH_MIN_NS ? WATCH_MIN_NS :
-		      2 * s->watch_ns < WATCH_MAX_NS ? 2 * s->watch_ns : WATCH_MAX_NS;
-	atomic_store(&watching, false);
-}
-
-void scheduler_watch(struct scheduler *s)
-{
-	if (unlikely(atomic_load_explicit(&nr_parked, memory_order_relaxed) &&
-		     !atomic_load_explicit(&watching, memory_order_relaxed)))
-		scheduler_wake_one(s);
-}
-
 static void park(struct scheduler *s)
 {
 	uint32_t parked = 1;
-	int64_t deadline = wheel_next(&s->wheel), look;
-	bool found, watch;
+	bool found;
 
 	/* relaxed: the barrier orders them before the last look */
 	atomic_store_explicit(&s->parked, 1, memory_order_relaxed);
@@ -416,93 +357,176 @@ static void park(struct scheduler *s)
 		atomic_load_explicit(&s->works, memory_order_relaxed) ||
 		atomic_load_explicit(&s->lifo, memory_order_relaxed) || s->bound_first ||
 		(!s->alone && anything_to_steal()) || atomic_load_explicit(&stopping, memory_order_relaxed);
-	watch = !found && watch_begin(s);
-	if (watch) {
-		look = clock_now() + s->watch_ns;
-		deadline = look < deadline ? look : deadline;
-	}
 	if (!found)
 		counter_add(&s->parks, 1);
-	io_poll(s, found ? 0 : deadline);
-	if (watch)
-		watch_end(s);
+	io_poll(s, found ? 0 : wheel_next(&s->wheel));
 	if (atomic_compare_exchange_strong_explicit(&s->parked, &parked, 0, memory_order_acq_rel,
 						    memory_order_relaxed))
 		atomic_fetch_sub_explicit(&nr_parked, 1, memory_order_relaxed);
+	/* As with the schedulers' own parking: see overseer.c. */
+	barrier_light();
+	if (unlikely(atomic_load_explicit(&overseer_asleep, memory_order_relaxed)))
+		overseer_wake();
 }
 
-static void fire_timers(struct scheduler *s)
+bool schedulers_all_parked(void)
+{
+	return atomic_load_explicit(&nr_parked, memory_order_relaxed) == nr_schedulers;
+}
+
+/* What waits on s for its worker. Racy by intent. */
+__attribute__((no_sanitize("thread")))
+bool scheduler_waiting(struct scheduler *s, int64_t now)
+{
+	for (int p = 0; p < 3; p++) {
+		if (run_queue_length(s->queues[p]))
+			return true;
+	}
+	return deque_length(&s->fresh) || *(struct task *volatile *)&s->bound_first || wheel_next(&s->wheel) <= now ||
+	       atomic_load_explicit(&s->lifo, memory_order_relaxed) ||
+	       atomic_load_explicit(&s->posted, memory_order_relaxed) ||
+	       atomic_load_explicit(&s->works, memory_order_relaxed) ||
+	       atomic_load_explicit(&posted_anywhere, memory_order_relaxed) || io_waiting(s);
+}
+
+/*
+ * A woken task waits in the lifo of its waker's scheduler, on the assumption that the waker is about to park; that wakes
+ * nobody, so ping-pong is cheap. If the waker computes instead, somebody has to come for the task.
+ */
+bool scheduler_rescue(struct scheduler *s)
+{
+	bool held = atomic_load_explicit(&s->holds_back, memory_order_relaxed);
+	struct task *t;
+
+	if (held)
+		task_hooks->flush(NULL, s);
+	/* A lone scheduler's lifo is not made for thieves. */
+	t = s->alone ? NULL : lifo_steal(s);
+	if (t)
+		scheduler_post_anywhere(t);
+	return held || t;
+}
+
+static bool fire_timers(struct scheduler *s)
 {
 	int64_t now;
 
 	if (wheel_next(&s->wheel) == INT64_MAX)
-		return;
+		return false;
 	now = clock_now();
-	if (now >= wheel_next(&s->wheel))
-		wheel_advance(s, &s->wheel, now);
+	if (now < wheel_next(&s->wheel))
+		return false;
+	wheel_advance(s, &s->wheel, now);
+	return true;
 }
 
-static void scheduler_loop(struct scheduler *s)
+static bool take_in(struct scheduler *s)
+{
+	bool found = drain_box(s, &s->posted);
+
+	found |= drain_box(s, &posted_anywhere);
+	return drain_works(s) || found;
+}
+
+bool scheduler_pass(struct scheduler *s)
+{
+	bool found = take_in(s);
+
+	return fire_timers(s) || found;
+}
+
+bool schedulers_stopping(void)
+{
+	return atomic_load_explicit(&stopping, memory_order_relaxed);
+}
+
+bool schedulers_sleep_begin(void)
+{
+	bool found = schedulers_stopping();
+
+	for (unsigned int i = 0; i < nr_schedulers; i++) {
+		atomic_store_explicit(&schedulers[i]->parked, 1, memory_order_relaxed);
+		atomic_fetch_add_explicit(&nr_parked, 1, memory_order_relaxed);
+	}
+	/* As in post_notify(): only those who post can have something. */
+	atomic_thread_fence(memory_order_seq_cst);
+	for (unsigned int i = 0; i < nr_schedulers; i++)
+		found |= anything_here(schedulers[i]);
+	return !found;
+}
+
+void schedulers_sleep_end(void)
+{
+	for (unsigned int i = 0; i < nr_schedulers; i++) {
+		uint32_t parked = 1;
+
+		if (atomic_compare_exchange_strong_explicit(&schedulers[i]->parked, &parked, 0, memory_order_acq_rel,
+							    memory_order_relaxed))
+			atomic_fetch_sub_explicit(&nr_parked, 1, memory_order_relaxed);
+	}
+}
+
+/* Pinned ones run on the owner's thread, and wait apart while it is away. */
+static void scheduler_sort_bound(struct scheduler *s)
+{
+	struct task *bound = s->bound_first, *pinned = s->pinned_first, *next;
+
+	s->bound_first = s->pinned_first = NULL;
+	s->bound_last = &s->bound_first;
+	s->pinned_last = &s->pinned_first;
+	for (; bound; bound = next) {
+		next = bound->next;
+		scheduler_queue(s, bound);
+	}
+	for (; pinned; pinned = next) {
+		next = pinned->next;
+		scheduler_queue(s, pinned);
+	}
+}
+
+/* w takes s over, as whoever had it left it: between two tasks, or (sched/handover.h) in a task's own code. */
+static void scheduler_adopt(struct scheduler *s, struct worker *w)
+{
+	w->scheduler = s;
+	atomic_store_explicit(&w->back, false, memory_order_relaxed);
+	counter_add(&s->generation, 1);
+	/* release: whoever claims s on the strength of it (it will not yet: w is in RUNTIME) sees w whole */
+	atomic_store_explicit(&w->entry, s, memory_order_release);
+	io_adopt(s);
+	if (atomic_load_explicit(&s->holds_back, memory_order_relaxed))
+		task_hooks->flush(s, s);
+	scheduler_sort_bound(s);
+}
+
+enum served scheduler_serve(struct scheduler *s, struct worker *w)
 {
 	struct task *t;
 
+	scheduler_adopt(s, w);
 	for (;;) {
 		s->ticks = PASS_TICKS;
-		drain_box(s, &s->posted);
-		drain_box(s, &posted_anywhere);
-		drain_works(s);
+		take_in(s);
+		if (unlikely(atomic_load_explicit(&s->worker, memory_order_relaxed) != w)) {
+			w->scheduler = NULL;
+			return SERVED_HANDED_HOME;
+		}
 		fire_timers(s);
 		t = scheduler_pick(s);
 		if (t) {
 			if (io_pending(s))
 				io_poll(s, 0);
-			scheduler_run(s, t);
-			continue;
+		} else {
+			if (atomic_load_explicit(&stopping, memory_order_relaxed))
+				return SERVED_STOPPED;
+			t = s->alone ? NULL : scheduler_steal(s);
+			if (!t && !s->alone)
+				t = spin(s);
 		}
-		if (atomic_load_explicit(&stopping, memory_order_relaxed))
-			return;
-		t = s->alone ? NULL : steal(s);
-		if (!t && !s->alone)
-			t = spin(s);
-		if (t)
-			scheduler_run(s, t);
-		else
+		if (!t)
 			park(s);
+		else if (!scheduler_run(s, w, t))
+			return SERVED_LOST;
 	}
-}
-
-#ifdef MOTE_ASAN
-static void note_own_stack(struct scheduler *s)
-{
-	pthread_attr_t attr;
-	void *bottom;
-
-	if (pthread_getattr_np(pthread_self(), &attr))
-		return;
-	pthread_attr_getstack(&attr, &bottom, &s->stack_length);
-	s->stack_bottom = bottom;
-	pthread_attr_destroy(&attr);
-}
-#endif
-
-static void *worker_main(void *arg)
-{
-	struct scheduler *s = arg;
-	char name[16];
-
-	snprintf(name, sizeof(name), "mote/%u", s->index);
-	pthread_setname_np(pthread_self(), name);
-#ifdef MOTE_ASAN
-	note_own_stack(s);
-#endif
-#ifdef MOTE_TSAN
-	s->fiber = __tsan_get_current_fiber();
-#endif
-	mote_worker.scheduler = s;
-	scheduler_loop(s);
-	mote_worker.scheduler = NULL;
-	atomic_fetch_add_explicit(&nr_left, 1, memory_order_release);
-	return NULL;
 }
 
 static void scheduler_free(struct scheduler *s)
@@ -526,9 +550,10 @@ static int scheduler_new(unsigned int index, bool alone)
 	s->index = index;
 	s->alone = alone;
 	s->bound_last = &s->bound_first;
-	s->random = 2463534242u + index * 7919;
+	s->pinned_last = &s->pinned_first;
+	s->slice = SLICE_BUDGET;
+	chance_init(&s->chance, index);
 	s->spin_ns = SPIN_MAX_NS;
-	s->watch_ns = WATCH_MIN_NS;
 	wheel_init(&s->wheel, clock_now());
 	for (int p = 0; p < 3; p++) {
 		s->queues[p] = run_queue_new(!alone);
@@ -548,7 +573,7 @@ fail:
 	return err;
 }
 
-int schedulers_start(unsigned int n, const struct task_hooks *hooks)
+int schedulers_start(unsigned int n, unsigned int max_spares, const struct task_hooks *hooks)
 {
 	unsigned int i;
 	int err;
@@ -557,8 +582,6 @@ int schedulers_start(unsigned int n, const struct task_hooks *hooks)
 		return -EINVAL;
 	task_hooks = hooks;
 	atomic_store(&stopping, false);
-	atomic_store(&watching, false);
-	atomic_store(&nr_left, 0);
 	atomic_store(&nr_parked, 0);
 	atomic_store(&nr_spinning, 0);
 	barrier_start();
@@ -572,49 +595,29 @@ int schedulers_start(unsigned int n, const struct task_hooks *hooks)
 	}
 	/* The workers look at all of them from the first moment. */
 	nr_schedulers = n;
-	for (i = 0; i < n; i++) {
-		err = -pthread_create(&schedulers[i]->thread, NULL, worker_main, schedulers[i]);
-		if (err)
-			goto fail_threads;
-	}
-	return 0;
-fail_threads:
-	atomic_store(&stopping, true);
-	while (i-- > 0) {
-		post_notify(schedulers[i]);
-		pthread_join(schedulers[i]->thread, NULL);
-	}
-	i = n;
-	nr_schedulers = 0;
+	err = replay_on ? 0 : workers_start(n, max_spares);
+	if (!err && !replay_on)
+		err = overseer_start();
+	if (!err)
+		return 0;
+	schedulers_stop(INT64_MAX);
 fail:
 	while (i-- > 0) {
 		scheduler_free(schedulers[i]);
 		schedulers[i] = NULL;
 	}
+	nr_schedulers = 0;
 	stacks_destroy();
 	return err;
 }
 
 bool schedulers_stop(int64_t deadline_ns)
 {
-	struct timespec pause = { .tv_nsec = 200000 };
-
+	overseer_stop();
 	atomic_store(&stopping, true);
 	for (unsigned int i = 0; i < nr_schedulers; i++)
 		post_notify(schedulers[i]);
-	/* acquire: what the workers did is seen before anything of theirs is freed */
-	while (atomic_load_explicit(&nr_left, memory_order_acquire) < nr_schedulers) {
-		if (clock_now() >= deadline_ns) {
-			/* They stay as they are, for good: nobody will join them. */
-			for (unsigned int i = 0; i < nr_schedulers; i++)
-				pthread_detach(schedulers[i]->thread);
-			return false;
-		}
-		nanosleep(&pause, NULL);
-	}
-	for (unsigned int i = 0; i < nr_schedulers; i++)
-		pthread_join(schedulers[i]->thread, NULL);
-	return true;
+	return replay_on ? replay_end(deadline_ns) : workers_stop(deadline_ns);
 }
 
 void schedulers_destroy(void)
@@ -630,7 +633,8 @@ void schedulers_destroy(void)
 
 void schedulers_forget(void)
 {
-	mote_worker.scheduler = NULL;
+	workers_forget();
+	overseer_forget();
 	memset(schedulers, 0, sizeof(schedulers));
 	nr_schedulers = 0;
 	atomic_store(&posted_anywhere, NULL);

@@ -6,22 +6,16 @@
 #ifndef SCHED_SCHEDULER_H
 #define SCHED_SCHEDULER_H
 
+#include "sched/chance.h"
 #include "sched/deque.h"
 #include "sched/lock.h"
 #include "sched/slab.h"
 #include "sched/stack.h"
 #include "sched/task.h"
 #include "sched/wheel.h"
-
-#include <pthread.h>
+#include "sched/worker.h"
 
 struct io;
-
-/* A piece of work for one scheduler, run by its worker between tasks, on the worker's stack. */
-struct work {
-	struct work *next;
-	void (*run)(struct scheduler *s, struct work *w);
-};
 
 /* What core tells sched about its processes; set once, before the first scheduler starts. */
 struct task_hooks {
@@ -32,23 +26,20 @@ struct task_hooks {
 	void (*no_stack)(struct scheduler *s, struct task *t, int err);	/* t could not be started: end it */
 	int (*clamp)(struct task *t, int64_t *deadline);	/* t is dying: see task_clamp() */
 	void (*flush)(struct scheduler *s, struct scheduler *from);	/* sends what the task on `from` holds back */
+	int (*thread_begin)(void);			/* on each worker's thread: 0 or -errno */
+	void (*thread_end)(void);
+	/* By the overseer: t, which wants to be interrupted, was found in its own code on that thread. */
+	void (*overseen)(struct task *t, pid_t tid);
 };
 
 extern const struct task_hooks *task_hooks __attribute__((visibility("hidden")));
-
-/*
- * The word of the slot protocol: low bit RUNTIME or USER, the rest a generation that grows with every switch.
- * Written only by the slot's worker, relaxed; others read it to see whether a task has been in its own code
- * for long.
- */
-#define SLOT_USER	UINT64_C(0)
-#define SLOT_RUNTIME	UINT64_C(1)
 
 struct run_queue;
 
 struct scheduler {
 	/* What others read or write, apart from what only the worker touches. */
-	_Atomic uint64_t slot;			/* SLOT_* | generation << 1 */
+	_Atomic(struct worker *) worker;	/* who runs it, or is about to */
+	_Atomic uint64_t generation;		/* grows with every switch; written by its worker */
 	_Atomic uint32_t parked;		/* 1: sleeps in its ring, or is about to */
 	unsigned int index;
 	_Atomic(struct task *) posted;		/* tasks made runnable for this scheduler by others */
@@ -64,16 +55,16 @@ struct scheduler {
 	int budget;				/* half runtime calls left in this slice */
 	int ticks;				/* switches left before the loop looks at ring, timers, post box */
 	unsigned int lifo_streak;
-	uint64_t generation;			/* of the slot word, as its worker knows it */
-	void *sp;				/* the worker's own context */
 	struct task *bound_first, **bound_last;	/* runnable and not to be stolen */
+	struct task *pinned_first, **pinned_last;	/* runnable on its first worker's thread only, which is away */
+	struct worker *owner;			/* that worker */
 	unsigned int fresh_turn;
 	uint8_t bound_turn, low_turn;
 	bool mixed;				/* there was a task of another than normal priority */
 	bool alone;				/* the only scheduler: nobody steals, nobody is to be woken */
-	uint32_t random;
+	int slice;				/* what budget begins with */
+	struct chance chance;
 	int64_t spin_ns;			/* how long to look for work before parking; adapts */
-	int64_t watch_ns;			/* how often to look while others run; adapts */
 	uint64_t next_id;			/* see scheduler_unique_id() */
 	uint64_t stream_generation;		/* core's, of outbox.c: */
 	uint32_t stream_slot, stream;
@@ -84,15 +75,6 @@ struct scheduler {
 	void *core;				/* core's own, per scheduler */
 	_Atomic uint64_t switches, steals, parks, wakes;
 	struct wheel wheel;
-	pthread_t thread;
-#ifdef MOTE_TSAN
-	void *fiber;
-#endif
-#ifdef MOTE_ASAN
-	void *fake;
-	const void *stack_bottom;
-	size_t stack_length;
-#endif
 };
 
 /* Counters are written by one worker and read by anybody: no read-modify-write is needed. */
@@ -101,66 +83,55 @@ static inline void counter_add(_Atomic uint64_t *counter, uint64_t n)
 	atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + n, memory_order_relaxed);
 }
 
-/*
- * What a worker thread knows of itself. A task may wake up on another thread after any switch, so the compiler must
- * not remember the address of a thread-local variable across one: on x86-64 an opaque load, elsewhere a call.
- */
-struct worker {
-	struct scheduler *scheduler;
-};
-
-extern __thread struct worker mote_worker __attribute__((tls_model("initial-exec"), visibility("hidden")));
-
-/* The calling thread's scheduler; NULL on a foreign thread. Never cached across a switch. */
-#if defined(__x86_64__)
-static inline struct scheduler *scheduler_self(void)
-{
-	struct scheduler *s;
-
-	__asm__ volatile("movq mote_worker@gottpoff(%%rip), %0\n\tmovq %%fs:(%0), %0" : "=r"(s) : : "memory");
-	return s;
-}
-#else
-struct scheduler *scheduler_self(void);
-#endif
-
 /* Ends the program: name was called by a thread that runs no process. */
 _Noreturn void runtime_misuse(const char *name);
 
 /*
  * The border between a process's own code and the runtime. Every public function for processes begins with
- * runtime_enter() and ends with runtime_leave(); name is for the message that ends a misuse.
+ * runtime_enter() and ends with runtime_leave(); name is for the message that ends a misuse. In between, nothing of the
+ * program's may be called: it would leave the runtime at its own calls' ends.
  */
+static inline struct scheduler *runtime_enter_at(struct worker *w)
+{
+	/* relaxed, and the compiler keeps the order: who takes schedulers away does the rest (sched/handover.h) */
+	atomic_store_explicit(&w->mode, SLOT_RUNTIME, memory_order_relaxed);
+	atomic_signal_fence(memory_order_seq_cst);
+	return atomic_load_explicit(&w->entry, memory_order_relaxed);
+}
+
+/* The entry was a sign, or NULL: waits, changes threads, or ends a misuse. */
+struct scheduler *runtime_enter_slow(struct worker *w, const char *name);
+
 static inline struct scheduler *runtime_enter(const char *name)
 {
-	struct scheduler *s = scheduler_self();
+	struct worker *w = worker_self();
+	struct scheduler *s = runtime_enter_at(w);
 
-	if (unlikely(!s || !s->current))
-		runtime_misuse(name);
-	/* relaxed: only a watcher reads it; what it guards is ordered by the taker's membarrier */
-	atomic_store_explicit(&s->slot, s->generation << 1 | SLOT_RUNTIME, memory_order_relaxed);
-	return s;
-}
-
-/* When nothing since runtime_enter() can have switched: s is still the caller's. */
-static inline void runtime_leave_on(struct scheduler *s)
-{
-	atomic_store_explicit(&s->slot, s->generation << 1 | SLOT_USER, memory_order_relaxed);
-}
-
-static inline void runtime_leave(void)
-{
-	runtime_leave_on(scheduler_self());
+	/* The signs are schedulers that run nothing. */
+	return likely(s && s->current) ? s : runtime_enter_slow(w, name);
 }
 
 /* As runtime_enter(), but NULL on a foreign thread (or when no runtime runs). */
 static inline struct scheduler *runtime_try_enter(void)
 {
-	struct scheduler *s = scheduler_self();
+	struct worker *w = worker_self();
+	struct scheduler *s = runtime_enter_at(w);
 
-	if (likely(s && s->current))
-		atomic_store_explicit(&s->slot, s->generation << 1 | SLOT_RUNTIME, memory_order_relaxed);
-	return s;
+	return likely(!s || s->current) ? s : runtime_enter_slow(w, "a function of mote");
+}
+
+/* When nothing since runtime_enter() can have switched: s is still the caller's. */
+static inline void runtime_leave_on(struct scheduler *s)
+{
+	struct worker *w = atomic_load_explicit(&s->worker, memory_order_relaxed);
+
+	/* release: who takes s away sees it whole */
+	atomic_store_explicit(&w->mode, SLOT_USER, memory_order_release);
+}
+
+static inline void runtime_leave(void)
+{
+	atomic_store_explicit(&worker_self()->mode, SLOT_USER, memory_order_release);
 }
 
 static inline void runtime_try_leave(void)
@@ -168,6 +139,13 @@ static inline void runtime_try_leave(void)
 	if (likely(scheduler_self()))
 		runtime_leave();
 }
+
+/*
+ * Around a callback of the program's that is made from inside the runtime: there the thread looks like a foreign one, so
+ * that what the callback calls neither leaves the runtime nor switches. Returns what runtime_unveil() wants back.
+ */
+struct scheduler *runtime_veil(void);
+void runtime_unveil(struct scheduler *s);
 
 /*
  * Parks the calling task until task_wake(), or a push to its inbox. Returns at once if the inbox is not empty, and
@@ -241,8 +219,22 @@ void scheduler_post_work(struct scheduler *s, struct work *w);
 
 uint64_t scheduler_unique_id(struct scheduler *s);	/* s NULL: foreign thread */
 
-/* Starts n workers. 0 or -errno, with nothing left behind. */
-int schedulers_start(unsigned int n, const struct task_hooks *hooks);
+/* Why a worker has left a scheduler's loop. */
+enum served { SERVED_STOPPED, SERVED_LOST, SERVED_HANDED_HOME };
+
+/* Runs s on the calling thread, w, until one of these. */
+enum served scheduler_serve(struct scheduler *s, struct worker *w);
+
+/* Something waits on s that its worker should be looking at. By the overseer: a racy look. */
+bool scheduler_waiting(struct scheduler *s, int64_t now);
+
+/* What nobody else can find while s's worker is in a task's own code, and yet may be taken. True: there was something. */
+bool scheduler_rescue(struct scheduler *s);
+
+bool schedulers_all_parked(void);
+
+/* Starts n schedulers and their workers. 0 or -errno, with nothing left behind. */
+int schedulers_start(unsigned int n, unsigned int max_spares, const struct task_hooks *hooks);
 
 /*
  * Has the workers leave between two tasks, and joins them. False: one did not come back before the deadline, and

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0
 /*
- * Stacks come in chunks of 64: one mapping, [guard][stack][guard][stack]..., guarded in one system call. Guard markers
- * (MADV_GUARD_INSTALL, Linux 6.13) live in the page table and split no mapping, so a million stacks are a few
- * mappings. Where they do not exist, mprotect() makes the guards, and vm.max_map_count bounds the number of stacks
- * to about half of it.
+ * Stacks come in chunks of up to 64: one mapping, [guard][stack][guard][stack]..., guarded in one system call. Guard
+ * markers (MADV_GUARD_INSTALL, Linux 6.13) live in the page table and split no mapping, so a million stacks are a few
+ * mappings. Where they do not exist, or where memory is locked, mprotect() makes the guards, and vm.max_map_count
+ * bounds the number of stacks to about half of it.
  *
  * Stacks of one size at equal offsets would fall into the same cache sets: the place where contexts begin is shifted
  * by up to 15 * 64 bytes from one stack to the next.
@@ -14,6 +14,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -31,7 +32,8 @@
 #define MADV_POPULATE_WRITE 23
 #endif
 
-#define CHUNK_STACKS	64
+#define CHUNK_STACKS	64		/* fewer of those that would be larger together than: */
+#define CHUNK_SIZE	((size_t)16 << 20)
 #define PAGE		4096
 #define COLOURS		16
 #define DEPOT_WARM	16384		/* free stacks that keep their pages, over all schedulers */
@@ -40,7 +42,8 @@ struct chunk {
 	struct chunk *next;
 	char *mapping;
 	size_t size;
-	struct stack stacks[CHUNK_STACKS];
+	int n;
+	struct stack stacks[];
 };
 
 static struct {
@@ -52,7 +55,8 @@ static struct {
 static struct lock chunks_lock;
 static struct chunk *chunks;
 
-static enum { GUARD_MADVISE, GUARD_MPROTECT } guards;
+enum { GUARD_MADVISE, GUARD_MPROTECT };
+static _Atomic int guards;		/* memory may be locked at any time: see chunk_map() */
 static int self_pidfd = -1;
 
 uint8_t stack_class(size_t size)
@@ -68,10 +72,16 @@ uint8_t stack_class(size_t size)
 
 const char *stack_guards(void)
 {
-	return guards == GUARD_MADVISE ? "madvise" : "mprotect";
+	return atomic_load_explicit(&guards, memory_order_relaxed) == GUARD_MADVISE ? "madvise" : "mprotect";
 }
 
-/* Also EINVAL on memory that mlockall(MCL_FUTURE) has locked, hence the trial at each start. */
+const char *stack_error(int err)
+{
+	return err == -ENFILE ? "no stack: vm.max_map_count is reached" :
+	       err == -EAGAIN ? "no stack: RLIMIT_MEMLOCK is reached" : "no stack: out of memory";
+}
+
+/* Also EINVAL on memory that mlockall(MCL_FUTURE) has locked. */
 static bool guard_works(void)
 {
 	char *p = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -86,7 +96,7 @@ static bool guard_works(void)
 
 int stacks_start(void)
 {
-	guards = guard_works() ? GUARD_MADVISE : GUARD_MPROTECT;
+	atomic_store_explicit(&guards, guard_works() ? GUARD_MADVISE : GUARD_MPROTECT, memory_order_relaxed);
 	self_pidfd = (int)syscall(SYS_pidfd_open, getpid(), 0);	/* only to batch: may be missing */
 	return 0;
 }
@@ -107,23 +117,75 @@ static int advise_pieces(struct iovec *iov, int n, int advice)
 	return 0;
 }
 
-static int chunk_guard(struct chunk *c, size_t slot)
+/*
+ * The kernel's ENOMEM says too little: the number of mappings may be the limit, which a split tells that costs neither
+ * memory nor address space to speak of.
+ */
+static int why_no_memory(int err)
+{
+	struct rlimit limit;
+	int why = -ENOMEM;
+	char *p;
+
+	if (err == EAGAIN)
+		return -EAGAIN;
+	p = mmap(NULL, 3 * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (p == MAP_FAILED)
+		return getrlimit(RLIMIT_AS, &limit) || limit.rlim_cur != RLIM_INFINITY ? -ENOMEM : -ENFILE;
+	if (mprotect(p + PAGE, PAGE, PROT_READ))
+		why = -ENFILE;
+	munmap(p, 3 * PAGE);
+	return why;
+}
+
+/* 0, or an errno: EINVAL: not on this kernel, or not now. */
+static int guard_by_madvise(const struct chunk *c, size_t slot)
 {
 	struct iovec iov[CHUNK_STACKS];
 
-	if (guards == GUARD_MADVISE) {
-		for (int i = 0; i < CHUNK_STACKS; i++)
-			iov[i] = (struct iovec){ c->mapping + (size_t)i * slot, STACK_GUARD };
-		if (advise_pieces(iov, CHUNK_STACKS, MADV_GUARD_INSTALL) == 0)
-			return 0;
-		if (errno != EINVAL)
-			return -ENOMEM;
-	}
-	for (int i = 0; i < CHUNK_STACKS; i++) {
-		if (mprotect(c->mapping + (size_t)i * slot, STACK_GUARD, PROT_NONE))
-			return -ENFILE;
+	for (int i = 0; i < c->n; i++)
+		iov[i] = (struct iovec){ c->mapping + (size_t)i * slot, STACK_GUARD };
+	return -advise_pieces(iov, c->n, MADV_GUARD_INSTALL);
+}
+
+/* The stacks are opened, rather than the guards shut: then locked memory has no pages for guards. */
+static int guard_by_mprotect(const struct chunk *c, size_t slot)
+{
+	for (int i = 0; i < c->n; i++) {
+		if (mprotect(c->mapping + (size_t)i * slot + STACK_GUARD, slot - STACK_GUARD, PROT_READ | PROT_WRITE))
+			return errno;
 	}
 	return 0;
+}
+
+/* 0, or an errno with nothing mapped. */
+static int chunk_map_guarded(struct chunk *c, size_t slot, int how)
+{
+	int err;
+
+	c->mapping = mmap(NULL, c->size, how == GUARD_MADVISE ? PROT_READ | PROT_WRITE : PROT_NONE,
+			  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_STACK, -1, 0);
+	if (c->mapping == MAP_FAILED)
+		return errno;
+	madvise(c->mapping, c->size, MADV_NOHUGEPAGE);	/* one page each is the point */
+	err = how == GUARD_MADVISE ? guard_by_madvise(c, slot) : guard_by_mprotect(c, slot);
+	if (err)
+		munmap(c->mapping, c->size);
+	return err;
+}
+
+static int chunk_map(struct chunk *c, size_t slot)
+{
+	int err = EINVAL;
+
+	if (atomic_load_explicit(&guards, memory_order_relaxed) == GUARD_MADVISE) {
+		err = chunk_map_guarded(c, slot, GUARD_MADVISE);
+		if (err == EINVAL)	/* mlockall(MCL_FUTURE) was called after the start */
+			atomic_store_explicit(&guards, GUARD_MPROTECT, memory_order_relaxed);
+	}
+	if (err == EINVAL)
+		err = chunk_map_guarded(c, slot, GUARD_MPROTECT);
+	return err;
 }
 
 /* The page that each stack touches first, all at once: a third of the price of faulting them one by one. */
@@ -131,47 +193,55 @@ static void chunk_populate(struct chunk *c)
 {
 	struct iovec iov[CHUNK_STACKS];
 
-	for (int i = 0; i < CHUNK_STACKS; i++)
+	for (int i = 0; i < c->n; i++)
 		iov[i] = (struct iovec){ c->stacks[i].base + stack_size(&c->stacks[i]) - PAGE, PAGE };
-	advise_pieces(iov, CHUNK_STACKS, MADV_POPULATE_WRITE);
+	advise_pieces(iov, c->n, MADV_POPULATE_WRITE);
 }
 
-static struct chunk *chunk_new(uint8_t class, int *err)
+static struct chunk *chunk_new(uint8_t class, int n, int *err)
 {
 	size_t size = (size_t)1 << class, slot = size + STACK_GUARD;
-	struct chunk *c = calloc(1, sizeof(*c));
+	struct chunk *c = calloc(1, sizeof(*c) + (size_t)n * sizeof(c->stacks[0]));
 
-	*err = -ENOMEM;
+	*err = ENOMEM;
 	if (!c)
 		return NULL;
-	c->size = slot * CHUNK_STACKS;
-	c->mapping = mmap(NULL, c->size, PROT_READ | PROT_WRITE,
-			  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_STACK, -1, 0);
-	if (c->mapping == MAP_FAILED) {
-		*err = errno == ENOMEM && guards == GUARD_MPROTECT ? -ENFILE : -ENOMEM;
-		free(c);
-		return NULL;
-	}
-	madvise(c->mapping, c->size, MADV_NOHUGEPAGE);	/* one page each is the point */
-	*err = chunk_guard(c, slot);
+	c->n = n;
+	c->size = slot * (size_t)n;
+	*err = chunk_map(c, slot);
 	if (*err) {
-		munmap(c->mapping, c->size);
 		free(c);
 		return NULL;
 	}
-	for (int i = 0; i < CHUNK_STACKS; i++) {
+	for (int i = 0; i < n; i++) {
 		struct stack *st = &c->stacks[i];
 
 		st->class = class;
 		st->base = c->mapping + (size_t)i * slot + STACK_GUARD;
 		st->top = st->base + size - (size_t)(i % COLOURS) * CACHE_LINE;
-		st->next = i + 1 < CHUNK_STACKS ? st + 1 : NULL;
+		st->next = i + 1 < n ? st + 1 : NULL;
 	}
 	chunk_populate(c);
 	lock_take(&chunks_lock);
 	c->next = chunks;
 	chunks = c;
 	lock_drop(&chunks_lock);
+	return c;
+}
+
+/* Where there is no room for many there may be for one. */
+static struct chunk *chunk_get(uint8_t class, int *err)
+{
+	int n = CHUNK_STACKS;
+	struct chunk *c;
+
+	while (n > 1 && (size_t)n * (((size_t)1 << class) + STACK_GUARD) > CHUNK_SIZE)
+		n /= 2;
+	do
+		c = chunk_new(class, n, err);
+	while (!c && (n = n > 1 ? (n + 3) / 4 : 0));
+	if (!c)
+		*err = why_no_memory(*err);
 	return c;
 }
 
@@ -193,11 +263,11 @@ struct stack *stack_get_slow(struct stack_cache *cache, uint8_t class, int *err)
 	}
 	lock_drop(&depots[i].lock);
 	if (!st) {
-		c = chunk_new(class, err);
+		c = chunk_get(class, err);
 		if (!c)
 			return NULL;
 		st = c->stacks;
-		n = CHUNK_STACKS;
+		n = (uint32_t)c->n;
 	}
 	cache->classes[i].free = st->next;
 	cache->classes[i].nr = n - 1;
@@ -244,6 +314,41 @@ void stack_spill(struct stack_cache *cache, uint8_t class)
 	lock_drop(&depots[i].lock);
 }
 
+/* Whoever runs there writes meanwhile, and sanitizers know nothing of bytes between frames: a look, no more. */
+__attribute__((no_sanitize("thread", "address")))
+static const char *lowest_used(const char *from, const char *to)
+{
+	for (; from < to; from += sizeof(uint64_t)) {
+		if (*(const volatile uint64_t *)from)
+			break;
+	}
+	return from;
+}
+
+size_t stack_high(const struct stack *st)
+{
+	char *end = st->base + stack_size(st), *from = st->base;
+	unsigned char there[256];
+
+	/* Untouched pages are not looked into: that would make them. */
+	for (; from < end; from += sizeof(there) * PAGE) {
+		size_t n = (size_t)(end - from) / PAGE;
+
+		if (n > sizeof(there))
+			n = sizeof(there);
+		if (mincore(from, n * PAGE, there))
+			return 0;
+		for (size_t i = 0; i < n; i++) {
+			const char *page = from + i * PAGE, *used;
+
+			used = there[i] & 1 ? lowest_used(page, page + PAGE) : page + PAGE;
+			if (used < page + PAGE)
+				return (size_t)(end - used);
+		}
+	}
+	return 0;
+}
+
 void stacks_forget(void)
 {
 	for (int i = 0; i < STACK_CLASSES; i++) {
@@ -259,7 +364,7 @@ void stacks_forget(void)
 static void chunk_free(struct chunk *c)
 {
 #ifdef MOTE_TSAN
-	for (int i = 0; i < CHUNK_STACKS; i++) {
+	for (int i = 0; i < c->n; i++) {
 		if (c->stacks[i].fiber)
 			__tsan_destroy_fiber(c->stacks[i].fiber);
 	}

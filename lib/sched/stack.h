@@ -11,7 +11,7 @@
 #define STACK_CLASS_DEFAULT	16		/* 64 KiB */
 #define STACK_CLASS_MAX		26		/* 64 MiB */
 #define STACK_CLASSES		(STACK_CLASS_MAX - STACK_CLASS_MIN + 1)
-#define STACK_GUARD		65536
+#define STACK_GUARD		65536		/* below each; a frame that is larger may step over it */
 
 struct stack {
 	struct stack *next;
@@ -39,7 +39,28 @@ static inline size_t stack_size(const struct stack *st)
 	return (size_t)1 << st->class;
 }
 
-/* NULL with *err: -ENOMEM, or -ENFILE when vm.max_map_count is the limit. */
+/*
+ * Where an address lies, for those who look at a fault. Async-signal-safe: a stack that a task holds stays what and where
+ * it is.
+ */
+static inline bool stack_contains(const struct stack *st, uintptr_t address)
+{
+	return address - (uintptr_t)st->base < stack_size(st);
+}
+
+/* An access here is an overflow of st. */
+static inline bool stack_guard_contains(const struct stack *st, uintptr_t address)
+{
+	return address - ((uintptr_t)st->base - STACK_GUARD) < STACK_GUARD;
+}
+
+/*
+ * Bytes from the end of the stack down to the lowest that is not zero: how far it was ever used, by whoever had it
+ * since it was new or its pages went back to the system. Any thread, while somebody runs on it, too.
+ */
+size_t stack_high(const struct stack *st);
+
+/* NULL with *err: -ENOMEM; -ENFILE when vm.max_map_count is the limit, -EAGAIN when RLIMIT_MEMLOCK is. */
 struct stack *stack_get_slow(struct stack_cache *cache, uint8_t class, int *err);
 void stack_spill(struct stack_cache *cache, uint8_t class);
 
@@ -66,6 +87,7 @@ static inline void stack_put(struct stack_cache *cache, struct stack *st)
 		stack_spill(cache, st->class);
 }
 
+const char *stack_error(int err);		/* of stack_get(), in words */
 const char *stack_guards(void);			/* "madvise" or "mprotect" */
 int stacks_start(void);
 void stacks_destroy(void);			/* unmaps all */

@@ -40,6 +40,14 @@ static void bound_push(struct scheduler *s, struct task *t)
 	s->bound_last = &t->next;
 }
 
+/* On its first worker's thread only: while that is away, it waits. */
+static void pinned_push(struct scheduler *s, struct task *t)
+{
+	t->next = NULL;
+	*s->pinned_last = t;
+	s->pinned_last = &t->next;
+}
+
 static struct task *bound_take(struct scheduler *s)
 {
 	struct task *t = s->bound_first;
@@ -54,8 +62,10 @@ void scheduler_queue(struct scheduler *s, struct task *t)
 {
 	if (unlikely(t->priority != MOTE_PRIORITY_NORMAL))
 		s->mixed = true;
+	if (unlikely(t->flags & TASK_PINNED) && atomic_load_explicit(&s->worker, memory_order_relaxed) != s->owner)
+		pinned_push(s, t);
 	/* The list of bound tasks needs no memory: so it also takes in what a queue could not grow for. */
-	if (unlikely((t->flags & (TASK_PINNED | TASK_BOUND)) || !run_queue_push(s->queues[t->priority], t)))
+	else if (unlikely((t->flags & (TASK_PINNED | TASK_BOUND)) || !run_queue_push(s->queues[t->priority], t)))
 		bound_push(s, t);
 	else if (!s->alone)
 		scheduler_wake_one(s);
@@ -184,33 +194,33 @@ static inline void switch_finish(struct scheduler *s)
 }
 
 /* The sanitizers keep a shadow of each stack and must be told of every switch. NULL: the worker's own. */
-static void sanitizer_leave(struct scheduler *s, struct stack *from, struct stack *to, bool for_good)
+static void sanitizer_leave(struct worker *w, struct stack *from, struct stack *to, bool for_good)
 {
 #ifdef MOTE_ASAN
-	void **fake = for_good ? NULL : from ? &from->fake : &s->fake;
+	void **fake = for_good ? NULL : from ? &from->fake : &w->fake;
 
 	if (to)
 		__sanitizer_start_switch_fiber(fake, to->base, stack_size(to));
 	else
-		__sanitizer_start_switch_fiber(fake, s->stack_bottom, s->stack_length);
+		__sanitizer_start_switch_fiber(fake, w->stack_bottom, w->stack_length);
 #endif
 #ifdef MOTE_TSAN
 	if (to && !to->fiber)
 		to->fiber = __tsan_create_fiber(0);
-	__tsan_switch_to_fiber(to ? to->fiber : s->fiber, 0);
+	__tsan_switch_to_fiber(to ? to->fiber : w->fiber, 0);
 #endif
-	(void)s;
+	(void)w;
 	(void)from;
 	(void)to;
 	(void)for_good;
 }
 
-static void sanitizer_arrive(struct scheduler *s, struct stack *here, bool fresh)
+static void sanitizer_arrive(struct worker *w, struct stack *here, bool fresh)
 {
 #ifdef MOTE_ASAN
-	__sanitizer_finish_switch_fiber(fresh ? NULL : here ? here->fake : s->fake, NULL, NULL);
+	__sanitizer_finish_switch_fiber(fresh ? NULL : here ? here->fake : w->fake, NULL, NULL);
 #endif
-	(void)s;
+	(void)w;
 	(void)here;
 	(void)fresh;
 }
@@ -220,7 +230,7 @@ static void task_first_entry(void *arg)
 	struct scheduler *s = scheduler_self();
 	struct task *t = arg;
 
-	sanitizer_arrive(s, t->stack, true);
+	sanitizer_arrive(NULL, t->stack, true);
 	switch_finish(s);
 	task_hooks->enter(t);
 	__builtin_unreachable();
@@ -248,33 +258,52 @@ static inline bool task_prepare(struct scheduler *s, struct task *t)
 	return likely(t->sp) || task_prepare_fresh(s, t);
 }
 
-static inline void task_set_running(struct scheduler *s, struct task *t)
+static inline void task_set_running(struct scheduler *s, struct worker *w, struct task *t)
 {
 	s->current = t;
-	s->budget = SLICE_BUDGET;
-	s->generation++;
-	/* relaxed: see struct scheduler */
-	atomic_store_explicit(&s->slot, s->generation << 1 | SLOT_RUNTIME, memory_order_relaxed);
+	s->budget = s->slice;
+	counter_add(&s->generation, 1);
+	/* relaxed: for this thread's signal handlers, which look at it only in USER */
+	atomic_store_explicit(&w->task, t, memory_order_relaxed);
 	if (atomic_load_explicit(&t->home, memory_order_relaxed) != s->index)
 		atomic_store_explicit(&t->home, (uint16_t)s->index, memory_order_relaxed);
 	task_set_state(t, MOTE_RUNNING, MOTE_WAIT_NONE);
 	counter_add(&s->switches, 1);
 }
 
-void scheduler_run(struct scheduler *s, struct task *t)
+bool scheduler_run(struct scheduler *s, struct worker *w, struct task *t)
 {
 	if (!task_prepare(s, t))
-		return;
-	task_set_running(s, t);
-	sanitizer_leave(s, NULL, t->stack, false);
-	mote_switch(&s->sp, t->sp);
-	sanitizer_arrive(s, NULL, false);
+		return true;
+	task_set_running(s, w, t);
+	sanitizer_leave(w, NULL, t->stack, false);
+	mote_switch(&w->sp, t->sp);
+	sanitizer_arrive(w, NULL, false);
+	/* Written by whoever took s away, before runtime_enter() let the task come back. */
+	if (unlikely(w->scheduler != s))
+		return false;
+	atomic_store_explicit(&w->task, NULL, memory_order_relaxed);
 	switch_finish(s);
+	return true;
+}
+
+struct scheduler *task_come_back(struct worker *w)
+{
+	struct task *self = atomic_load_explicit(&w->task, memory_order_relaxed);
+	struct scheduler *s;
+
+	sanitizer_leave(w, self->stack, NULL, false);
+	mote_switch(&self->sp, w->sp);
+	s = scheduler_self();
+	sanitizer_arrive(NULL, self->stack, false);
+	switch_finish(s);
+	return s;
 }
 
 /* Leaves the calling task; returns when somebody has switched back to it, perhaps on another thread. */
 static inline __attribute__((always_inline)) void task_leave(struct scheduler *s, struct task *self, enum task_after after)
 {
+	struct worker *w = atomic_load_explicit(&s->worker, memory_order_relaxed);
 	struct stack *stack = self->stack;
 	struct task *next = NULL;
 
@@ -291,7 +320,7 @@ static inline __attribute__((always_inline)) void task_leave(struct scheduler *s
 			next = scheduler_pick(s);
 		while (next && !task_prepare(s, next));
 		if (!next && after == AFTER_YIELD) {
-			s->budget = SLICE_BUDGET;
+			s->budget = s->slice;
 			return;
 		}
 	}
@@ -299,16 +328,16 @@ static inline __attribute__((always_inline)) void task_leave(struct scheduler *s
 		task_set_state(self, MOTE_RUNNABLE, MOTE_WAIT_NONE);
 	s->leaving = self;
 	s->after = after;
-	sanitizer_leave(s, stack, next ? next->stack : NULL, after >= AFTER_REST);
+	sanitizer_leave(w, stack, next ? next->stack : NULL, after >= AFTER_REST);
 	if (next) {
-		task_set_running(s, next);
+		task_set_running(s, w, next);
 		mote_switch(&self->sp, next->sp);
 	} else {
 		s->current = NULL;
-		mote_switch(&self->sp, s->sp);
+		mote_switch(&self->sp, w->sp);
 	}
 	s = scheduler_self();
-	sanitizer_arrive(s, stack, false);
+	sanitizer_arrive(NULL, stack, false);
 	switch_finish(s);
 }
 
@@ -372,7 +401,6 @@ void task_ready(struct scheduler *s, struct task *t, bool next)
 	} else {
 		/* release: a thief that takes t (acquire) sees all that made it runnable; acquire: for evicted */
 		evicted = atomic_exchange_explicit(&s->lifo, t, memory_order_acq_rel);
-		scheduler_watch(s);
 	}
 	if (evicted)
 		scheduler_queue(s, evicted);

@@ -33,6 +33,12 @@ enum task_flags {
 	TASK_STACKLESS	= 1 << 2,	/* gives its stack back whenever it parks through task_rest() */
 };
 
+enum task_interrupt {			/* may a signal end it in its own code? */
+	TASK_INTERRUPT_NEVER,
+	TASK_INTERRUPT_ALLOWED,
+	TASK_INTERRUPT_WANTED,		/* and it should: see task_hooks.overseen */
+};
+
 enum task_after {			/* what becomes of a task once its context is saved */
 	AFTER_PARK,			/* publish PARKED, unless something came */
 	AFTER_YIELD,			/* back of the run queue */
@@ -44,7 +50,10 @@ struct task {
 	/* The line that senders write. */
 	_Atomic uint64_t inbox;
 	_Atomic uint64_t serial;	/* which tenant of this slot; written by the spawner only */
-	_Atomic uint32_t pending;	/* set after something was pushed that must act at the next runtime call */
+	_Atomic uint8_t pending;	/* set after something was pushed that must act at the next runtime call */
+	_Atomic uint8_t limited;	/* core's: its mailbox has a limit */
+	_Atomic uint8_t interrupt;	/* enum task_interrupt */
+	uint8_t nokill;			/* core's: depth of sections in which it must not be interrupted */
 	uint32_t slot;
 	struct task *next;		/* in a scheduler's post box or bound queue: one at a time */
 	void *sp;			/* saved context; NULL: none, starts at hooks->enter */

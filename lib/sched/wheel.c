@@ -9,17 +9,8 @@
 #include "sched/task.h"
 
 #include <string.h>
-#include <time.h>
 
 #define MASK (WHEEL_SLOTS - 1)
-
-int64_t clock_now(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return t.tv_sec * INT64_C(1000000000) + t.tv_nsec;
-}
 
 void wheel_init(struct wheel *w, int64_t now)
 {

@@ -9,6 +9,7 @@
 #ifndef SCHED_WHEEL_H
 #define SCHED_WHEEL_H
 
+#include "sched/clock.h"
 #include "sched/lock.h"
 
 #include <stddef.h>
@@ -18,7 +19,7 @@ struct scheduler;
 
 struct wheel_timer {
 	struct wheel_timer *next, **prev;	/* prev NULL: not armed */
-	int64_t when;				/* ns, CLOCK_MONOTONIC */
+	int64_t when;				/* ns, as clock_now() */
 	struct wheel *wheel;
 	uint16_t bucket;
 	void (*fire)(struct scheduler *s, struct wheel_timer *t);
@@ -36,8 +37,6 @@ struct wheel {
 	uint64_t occupied[WHEEL_LEVELS];
 	struct wheel_timer *buckets[WHEEL_LEVELS * WHEEL_SLOTS];
 };
-
-int64_t clock_now(void);			/* the only reading of CLOCK_MONOTONIC */
 
 void wheel_init(struct wheel *w, int64_t now);
 

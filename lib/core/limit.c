@@ -1,0 +1,331 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0
+/*
+ * Room is handed out under a lock of the mailbox's own, which is held for a few instructions: it stands for one
+ * read-modify-write, as a counter would, and makes exact what a counter leaves open. A sender with a stale pid compares
+ * serials under it, so it never takes room from the next tenant of the slot; and room that becomes free while somebody
+ * waits goes straight to the first in line, so nobody overtakes, and each message that is received wakes one sender.
+ *
+ * Invariant, under the lock: while anybody waits, used == max.
+ *
+ * A waiter lies on its sender's stack. Whoever takes it out of the line, under the lock, is the last to touch it but
+ * for its state; a wake-up that comes late, after the sender has gone on, is one more wake-up for no reason.
+ */
+#include "core/limit.h"
+
+#include <mote/info.h>
+
+#include <errno.h>
+#include <stdlib.h>
+
+enum waiter_state { WAITER_WAITS, WAITER_HAS_ROOM, WAITER_GONE };
+
+struct waiter {
+	struct waiter *next, **link;	/* link: what points to it */
+	struct task *task;
+	_Atomic int state;
+};
+
+struct limit {
+	struct lock lock;
+	bool doomed;			/* its end is on its way */
+	uint64_t serial;		/* whose it is; 0: nobody's, the inbox is closed */
+	struct waiter *first, **last;
+	/* Written under the lock; read by limit_describe() without. */
+	_Atomic int policy;
+	_Atomic uint64_t max;
+	_Atomic uint64_t used;
+	_Atomic uint64_t waiting, waits, refused;
+} __attribute__((aligned(CACHE_LINE)));
+
+const struct mote_reason limit_reason = {
+	.kind = MOTE_ERROR, .code = ENOBUFS, .data = "mailbox limit reached", .size = sizeof("mailbox limit reached") - 1,
+};
+
+static _Atomic uint64_t total_waits, total_refused, total_kills;
+
+static uint64_t get(_Atomic uint64_t *field)
+{
+	return atomic_load_explicit(field, memory_order_relaxed);
+}
+
+static void set(_Atomic uint64_t *field, uint64_t value)
+{
+	atomic_store_explicit(field, value, memory_order_relaxed);
+}
+
+static struct limit *limit_of(struct process *p)
+{
+	/* acquire: pairs with process_extra() and limit_open(); both stay with the slot, whoever its tenant is */
+	struct extra *extra = atomic_load_explicit(&p->extra, memory_order_acquire);
+
+	return extra ? atomic_load_explicit(&extra->limit, memory_order_acquire) : NULL;
+}
+
+int limit_open(struct process *p, uint64_t max, int policy)
+{
+	struct extra *extra = process_extra(p);
+	struct limit *l;
+
+	if (!extra)
+		return -ENOMEM;
+	l = limit_of(p);
+	if (!l) {
+		l = aligned_alloc(CACHE_LINE, sizeof(*l));
+		if (!l)
+			return -ENOMEM;
+		*l = (struct limit){ .serial = 0 };
+		atomic_store_explicit(&extra->limit, l, memory_order_release);
+	}
+	lock_take(&l->lock);
+	l->serial = process_serial(p);
+	l->doomed = false;
+	l->first = NULL;
+	l->last = &l->first;
+	atomic_store_explicit(&l->policy, policy, memory_order_relaxed);
+	set(&l->max, max);
+	set(&l->used, 0);
+	set(&l->waiting, 0);
+	set(&l->waits, 0);
+	set(&l->refused, 0);
+	lock_drop(&l->lock);
+	atomic_store_explicit(&p->task.limited, 1, memory_order_relaxed);
+	return 0;
+}
+
+static void waiter_add(struct limit *l, struct waiter *w)
+{
+	w->next = NULL;
+	w->link = l->last;
+	*l->last = w;
+	l->last = &w->next;
+	set(&l->waiting, get(&l->waiting) + 1);
+}
+
+static void waiter_remove(struct limit *l, struct waiter *w)
+{
+	*w->link = w->next;
+	if (w->next)
+		w->next->link = w->link;
+	else
+		l->last = w->link;
+	set(&l->waiting, get(&l->waiting) - 1);
+}
+
+/* Takes the first in line out. The task to be woken, once the lock is dropped; NULL: nobody waits. */
+static struct task *waiter_pop(struct limit *l, enum waiter_state state)
+{
+	struct waiter *w = l->first;
+	struct task *t;
+
+	if (!w)
+		return NULL;
+	waiter_remove(l, w);
+	t = w->task;
+	/* release: the sender may return, and its frame go, as soon as it sees this */
+	atomic_store_explicit(&w->state, state, memory_order_release);
+	return t;
+}
+
+/* One place is free: for the first in line, or for whoever comes. */
+static void place_free(struct scheduler *s, struct limit *l, uint64_t serial)
+{
+	struct task *t = NULL;
+
+	lock_take(&l->lock);
+	if (l->serial == serial) {
+		t = waiter_pop(l, WAITER_HAS_ROOM);
+		if (!t)
+			set(&l->used, get(&l->used) - 1);
+	}
+	lock_drop(&l->lock);
+	if (t)
+		task_wake(s, t);
+}
+
+void limit_close(struct scheduler *s, struct process *p)
+{
+	struct limit *l = limit_of(p);
+	struct task *t;
+
+	do {
+		lock_take(&l->lock);
+		l->serial = 0;
+		t = waiter_pop(l, WAITER_GONE);
+		lock_drop(&l->lock);
+		if (t)
+			task_wake(s, t);
+	} while (t);
+}
+
+static int refuse(struct limit *l, int err)
+{
+	set(&l->refused, get(&l->refused) + 1);
+	atomic_fetch_add_explicit(&total_refused, 1, memory_order_relaxed);
+	return err;
+}
+
+/* Out of the line, if w is still in it. What it was. */
+static enum waiter_state waiter_withdraw(struct limit *l, struct waiter *w, int err)
+{
+	enum waiter_state state;
+
+	lock_take(&l->lock);
+	state = atomic_load_explicit(&w->state, memory_order_relaxed);
+	if (state == WAITER_WAITS) {
+		waiter_remove(l, w);
+		if (err)
+			refuse(l, err);
+	}
+	lock_drop(&l->lock);
+	return state;
+}
+
+static int wait_for_room(struct scheduler *s, struct process *p, uint64_t serial, struct waiter *w, int64_t deadline)
+{
+	struct process *self = process_self(s);
+	struct sleeper sl = { .task = NULL };
+	struct limit *l = limit_of(p);
+	enum waiter_state state;
+	int err;
+
+	for (;;) {
+		signals_take(s, self);
+		if (unlikely(self->fatal && !self->task.dying)) {
+			sleeper_disarm(&sl);
+			if (waiter_withdraw(l, w, 0) == WAITER_HAS_ROOM)
+				place_free(s, l, serial);
+			task_die(&self->task);
+		}
+		/* acquire: pairs with waiter_pop(); after the signals: see task_park() */
+		state = atomic_load_explicit(&w->state, memory_order_acquire);
+		if (state != WAITER_WAITS)
+			break;
+		err = process_wait(s, self, &sl, deadline, MOTE_WAIT_ROOM);
+		if (err) {
+			state = waiter_withdraw(l, w, err);
+			break;
+		}
+		s = scheduler_self();
+	}
+	sleeper_disarm(&sl);
+	return state == WAITER_HAS_ROOM ? LIMIT_COUNTED : state == WAITER_GONE ? LIMIT_GONE : err;
+}
+
+/* A limit of policy KILL bites: once, and like a kill it cannot be trapped, but it says why. */
+static int limit_kill(struct scheduler *s, struct process *p, uint64_t serial)
+{
+	struct signal *sig = signal_exit_new(s, MOTE_NOBODY, &limit_reason);
+
+	if (!sig)
+		return -ENOMEM;
+	atomic_fetch_add_explicit(&total_kills, 1, memory_order_relaxed);
+	sig->kind = SIGNAL_OVERFLOW;
+	sig->to = serial;
+	signal_send(s, sig, p->task.slot, true);
+	return LIMIT_DOOMED;
+}
+
+/* Under the lock. LIMIT_COUNTED: w is in the line. */
+static int limit_full(struct scheduler *s, struct process *p, struct limit *l, struct waiter *w, int64_t deadline)
+{
+	struct task *self = s ? s->current : NULL;
+
+	switch (atomic_load_explicit(&l->policy, memory_order_relaxed)) {
+	case MOTE_MAILBOX_DROP:
+		return refuse(l, -ENOBUFS);
+	case MOTE_MAILBOX_KILL:
+		l->doomed = true;
+		return LIMIT_DOOMED;
+	}
+	if (!self)
+		return refuse(l, -EAGAIN);
+	if (self == &p->task)
+		return refuse(l, -EDEADLK);
+	if (deadline <= 0)
+		return refuse(l, -ETIMEDOUT);
+	/* A log callback of one who is dead already: nothing could wake it. */
+	if (process_dead(process_of(self)))
+		return refuse(l, -ECANCELED);
+	w->task = self;
+	atomic_init(&w->state, WAITER_WAITS);
+	waiter_add(l, w);
+	set(&l->waits, get(&l->waits) + 1);
+	atomic_fetch_add_explicit(&total_waits, 1, memory_order_relaxed);
+	return LIMIT_COUNTED;
+}
+
+int limit_enter(struct scheduler *s, struct process *p, uint64_t serial, int64_t deadline)
+{
+	struct limit *l = limit_of(p);
+	struct waiter w;
+	bool full = false;
+	int answer;
+
+	if (!l)
+		return LIMIT_GONE;
+	lock_take(&l->lock);
+	if (l->serial != serial) {
+		answer = LIMIT_GONE;
+	} else if (l->doomed) {
+		answer = LIMIT_DOOMED;
+	} else if (get(&l->used) < get(&l->max)) {
+		set(&l->used, get(&l->used) + 1);
+		answer = LIMIT_COUNTED;
+	} else {
+		full = true;
+		answer = limit_full(s, p, l, &w, deadline);
+	}
+	lock_drop(&l->lock);
+	if (likely(!full || answer < 0))
+		return answer;
+	if (answer == LIMIT_COUNTED)
+		return wait_for_room(s, p, serial, &w, deadline);
+	answer = limit_kill(s, p, serial);
+	if (answer < 0) {
+		/* The next one tries again. */
+		lock_take(&l->lock);
+		if (l->serial == serial)
+			l->doomed = false;
+		lock_drop(&l->lock);
+	}
+	return answer;
+}
+
+void limit_undo(struct scheduler *s, struct process *p, uint64_t serial)
+{
+	place_free(s, limit_of(p), serial);
+}
+
+void limit_left(struct scheduler *s, struct process *p, struct signal *sig)
+{
+	sig->kind = sig->kind == SIGNAL_COUNTED ? SIGNAL_MESSAGE : SIGNAL_REQUEST;
+	place_free(s, limit_of(p), process_serial(p));
+}
+
+void limit_describe(struct process *p, struct mote_process_info *info)
+{
+	struct limit *l = limited(p) ? limit_of(p) : NULL;
+
+	if (!l)
+		return;
+	info->mailbox_limit = get(&l->max);
+	info->mailbox_policy = atomic_load_explicit(&l->policy, memory_order_relaxed);
+	info->mailbox_counted = get(&l->used);
+	info->mailbox_waiting = get(&l->waiting);
+	info->mailbox_waits = get(&l->waits);
+	info->mailbox_refused = get(&l->refused);
+}
+
+void limits_describe(struct mote_runtime_info *info)
+{
+	info->mailbox_waits = get(&total_waits);
+	info->mailbox_refused = get(&total_refused);
+	info->mailbox_kills = get(&total_kills);
+}
+
+void limits_forget(void)
+{
+	set(&total_waits, 0);
+	set(&total_refused, 0);
+	set(&total_kills, 0);
+}

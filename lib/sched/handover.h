@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0 */
+/*
+ * sched/handover.h: taking a scheduler away from a worker whose task computes or blocks outside the runtime for long.
+ *
+ * A worker in its task's own code does not touch its scheduler; so the scheduler may be taken there, and only there.
+ * worker.entry is what the worker looks at when it enters the runtime:
+ *   its scheduler     the usual case
+ *   CLAIMED           somebody is about to take it: wait until it says something else
+ *   TAKEN             it is gone: the task is put aside to be queued, the thread is a spare from then on
+ *   DOOMED            as if TAKEN, decided beforehand by a seed (sched/replay.h)
+ *   NULL              a foreign thread, a spare, or a worker that runs a callback which must not know better
+ * Entering stores mode = RUNTIME, then loads entry; taking stores CLAIMED, runs a full barrier on all threads
+ * (membarrier), then loads mode. One of the two sees the other's store: the worker pays for nothing but the order in
+ * which the compiler puts its two instructions. selftests/model has the proof.
+ */
+#ifndef SCHED_HANDOVER_H
+#define SCHED_HANDOVER_H
+
+#include "sched/scheduler.h"
+
+/*
+ * Gives s to spare if its worker still is in the own code of the task that it ran when s->generation was `generation`.
+ * By the overseer. False: nothing has changed.
+ */
+bool handover_take(struct scheduler *s, uint64_t generation, struct worker *spare);
+
+/* For replay.c: w's task will find, when it next enters the runtime, that its scheduler was taken away. */
+void handover_doom(struct worker *w);
+
+/* On w's own stack: the task of the scheduler that it has lost has entered the runtime, and is saved. */
+void handover_return(struct worker *w);
+
+#endif
