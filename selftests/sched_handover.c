@@ -221,6 +221,53 @@ static void in_vfork(void)
 	stuck_in(vforks, false);
 }
 
+static void *kills_later(void *arg)
+{
+	usleep(30000);
+	mote_exit_pid(*(mote_pid *)arg, MOTE_REASON_KILL);
+	return NULL;
+}
+
+static void receives(void *arg)
+{
+	char c;
+
+	mote_net_recv((int)(intptr_t)arg, &c, 1, MOTE_FOREVER);
+}
+
+/* The scheduler itself must not depend on the thread that it has left: others can still wake it. */
+static void woken_from_outside(void)
+{
+	struct stuck stuck = { vforks, mote_self() };
+	int fds[2];
+	struct mote_msg *m;
+	pthread_t foreign;
+	mote_pid p, waits;
+	mote_ref ref, ref2;
+
+	EXPECT_EQ(pipe2(pipe_fds, O_CLOEXEC), 0);
+	EXPECT_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fds), 0);
+	mote_fd_adopt(fds[0]);
+	p = mote_spawn_monitor(gets_stuck, &stuck, &ref);
+	EXPECT(got_type(STUCK));
+	while (test_info(p).state != MOTE_DETACHED)
+		mote_sleep(mote_in_us(100));
+	waits = mote_spawn_monitor(receives, (void *)(intptr_t)fds[0], &ref2);
+	pthread_create(&foreign, NULL, kills_later, &waits);
+	/* With no timer that would have it look. */
+	m = mote_receive_ref(ref2, MOTE_FOREVER);
+	EXPECT(is_down(m, ref2, waits, MOTE_KILLED));
+	mote_msg_free(m);
+	EXPECT_EQ(test_info(p).state, MOTE_DETACHED);
+	let_go();
+	EXPECT(got_type(BACK));
+	EXPECT(got_down(ref, p, MOTE_NORMAL));
+	pthread_join(foreign, NULL);
+	close(fds[1]);
+	close(pipe_fds[0]);
+	close(pipe_fds[1]);
+}
+
 static int uffd;
 
 static void *resolve_fault(void *unused)
@@ -651,6 +698,7 @@ int main(void)
 	selftest_process_opts("flock", file_lock, ONE);
 	selftest_process_opts("a slow page fault", page_fault, ONE);
 	selftest_process_opts("vfork: messages and timers go on", in_vfork, ONE);
+	selftest_process_opts("vfork: the scheduler can be woken from outside", woken_from_outside, ONE);
 	selftest_process_opts("an endless loop, two schedulers", endless_loop, SCHEDULERS(2));
 	selftest_process_opts("nanosleep, two schedulers", nanosleeping, SCHEDULERS(2));
 	pipe_fds[1] = -1;

@@ -97,6 +97,7 @@ struct mote_runtime_info {
 	unsigned int reserved;
 	uint64_t handovers;		/* schedulers taken away from processes that computed or blocked for long */
 	uint64_t handovers_denied;	/* processes whose scheduler was not: there was no spare worker left */
+	uint64_t crashes;		/* contained: processes that ended with MOTE_SIGNAL */
 	uint64_t looks;			/* of the overseer: some hundred in a second while anything runs, else none */
 	/* Of a seeded run (MOTE_SEED); otherwise false, 0 and NULL. */
 	bool seeded;

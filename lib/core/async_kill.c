@@ -99,7 +99,6 @@ static void land(struct task *t, void *record)
 static bool may_end(struct worker *w, struct task *t, const void *context)
 {
 	return t && t->stack && atomic_load_explicit(&w->mode, memory_order_relaxed) == SLOT_USER &&
-	       atomic_load_explicit(&t->interrupt, memory_order_relaxed) == TASK_INTERRUPT_WANTED &&
 	       !t->nokill && !t->dying && killed(process_of(t)) && frames_may_be_torn(context, t->stack);
 }
 
@@ -267,6 +266,7 @@ int mote_async_code(const void *begin, const void *end)
 {
 	uintptr_t from = (uintptr_t)begin, to = (uintptr_t)end, object, object_end;
 
+	code_start();
 	if (!code_object_text(from, &object, &object_end))
 		return -EINVAL;
 	if (!end) {

@@ -12,6 +12,7 @@
 
 #include <dlfcn.h>
 #include <link.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -30,8 +31,6 @@ static struct function {
 	const char *name;
 } functions[MAX_FUNCTIONS];
 static unsigned int nr_functions;
-
-static bool started;
 
 /* Where the linker has put what the Makefile renames libmote's .text to, and the frames that processes begin in. */
 extern const char __start_mote_text[] __attribute__((weak, visibility("hidden")));
@@ -122,13 +121,23 @@ static struct known_object *object_known(uintptr_t pc)
 	return NULL;
 }
 
+static bool noted(uintptr_t begin)
+{
+	for (unsigned int i = 0; i < nr_functions; i++) {
+		if (functions[i].begin == begin)
+			return true;
+	}
+	return false;
+}
+
 static void note_functions(void *libc, const char *const *names, size_t n, enum code_entry entry)
 {
 	for (size_t i = 0; i < n; i++) {
 		uintptr_t at = (uintptr_t)dlsym(libc, names[i]);
 		struct function *f = &functions[nr_functions];
 
-		if (at && nr_functions < MAX_FUNCTIONS && unwind_function(at, &f->begin, &f->end)) {
+		/* Some are the same under two names: the first counts. */
+		if (at && nr_functions < MAX_FUNCTIONS && unwind_function(at, &f->begin, &f->end) && !noted(f->begin)) {
 			f->entry = entry;
 			f->name = names[i];
 			nr_functions++;
@@ -156,13 +165,10 @@ static void note_allocator(void)
 	}
 }
 
-void code_start(void)
+static void look_around(void)
 {
 	void *libc;
 
-	if (started)
-		return;
-	started = true;
 	dl_iterate_phdr(note_object, NULL);
 	libc = dlopen("libc.so.6", RTLD_LAZY | RTLD_NOLOAD);
 	if (!libc) {
@@ -196,6 +202,13 @@ bool code_object(uintptr_t pc, struct code_object *object)
 	if (known)
 		*object = known->object;
 	return known != NULL;
+}
+
+void code_start(void)
+{
+	static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+	pthread_once(&once, look_around);
 }
 
 static bool within(uintptr_t pc, const char *begin, const char *end)

@@ -24,6 +24,7 @@ struct code_object {
 	const char *name;		/* path; "": the program */
 };
 
+/* Once, before any of the others; any thread. */
 void code_start(void);
 
 /* The loaded object that pc is in. */

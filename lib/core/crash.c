@@ -313,6 +313,7 @@ int crash_thread_begin(void)
 	size_t size = (HANDLER_STACK + getauxval(AT_MINSIGSTKSZ) + PAGE - 1) & ~(size_t)(PAGE - 1);
 	char *p = mmap(NULL, size + PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
 	stack_t stack = { .ss_sp = p + PAGE, .ss_size = size };
+	sigset_t set;
 
 	if (p == MAP_FAILED)
 		return -ENOMEM;
@@ -323,6 +324,11 @@ int crash_thread_begin(void)
 	}
 	handler_stack.stack = p;
 	handler_stack.size = size + PAGE;
+	/* A fault whose signal is blocked ends the program without a word, and the program may have blocked them all. */
+	sigemptyset(&set);
+	for (size_t i = 0; i < NR_SIGNALS; i++)
+		sigaddset(&set, signals[i]);
+	pthread_sigmask(SIG_UNBLOCK, &set, NULL);
 	redirect_thread_begin();
 	return 0;
 }

@@ -25,21 +25,6 @@ void request_end(struct scheduler *s, struct signal *request, mote_pid from, con
 	signal_send(s, down, asker.slot, true);
 }
 
-/* For message.c and mailbox.c as they are: goes when they call request_end(). */
-void request_refuse(struct scheduler *s, const struct signal *request, mote_pid from, const struct mote_reason *reason)
-{
-	mote_ref ref = { request->ref, request->ref_slot, request->msg.from.slot };
-	struct signal *down;
-
-	if (!request->ref)
-		return;
-	down = signal_down_new(s, NULL, from, ref, reason);
-	if (!down)
-		return;
-	down->to = request->msg.from.serial;
-	signal_send(s, down, request->msg.from.slot, true);
-}
-
 /*
  * The asker is told of the watcher, so that it can end it: when the answer comes from somebody else, or right away when
  * it has given up already.

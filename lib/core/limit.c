@@ -214,7 +214,7 @@ static int wait_for_room(struct scheduler *s, struct process *p, uint64_t serial
 /* A limit of policy KILL bites: once, and like a kill it cannot be trapped, but it says why. */
 static int limit_kill(struct scheduler *s, struct process *p, uint64_t serial)
 {
-	struct signal *sig = signal_exit_new(s, MOTE_NOBODY, &limit_reason);
+	struct signal *sig = signal_exit_new(s, NULL, MOTE_NOBODY, &limit_reason);
 
 	if (!sig)
 		return -ENOMEM;

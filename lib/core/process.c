@@ -97,6 +97,7 @@ static void process_init(struct scheduler *s, struct process *p, const struct mo
 	if (extra)
 		memset(extra, 0, offsetof(struct extra, kill_serial));
 	atomic_store_explicit(&t->pending, 0, memory_order_relaxed);
+	atomic_store_explicit(&t->limited, 0, memory_order_relaxed);
 	atomic_store_explicit(&t->interrupt, TASK_INTERRUPT_NEVER, memory_order_relaxed);
 	t->nokill = 0;
 	t->next = NULL;
@@ -175,6 +176,11 @@ static int spawn_relate(struct scheduler *s, struct process *p, const struct mot
 		if (!extra)
 			return -ENOMEM;
 		atomic_store_explicit(&extra->label, opts->label, memory_order_relaxed);
+	}
+	if (opts->mailbox_limit) {
+		err = limit_open(p, opts->mailbox_limit, (int)opts->mailbox_policy);
+		if (err)
+			return err;
 	}
 	if (opts->flags & MOTE_LINK) {
 		if (link_add(s, self, pid) < 0 || link_add(s, p, process_pid(self)) < 0)

@@ -108,18 +108,22 @@ void process_table_forget(void);
 struct process *process_slot_new(struct scheduler *s);		/* NULL: full */
 void process_slot_free(struct scheduler *s, struct process *p);
 
-/* The tenant of the pid's slot if it is (or was, a moment ago) that process; NULL: certainly not. */
-static inline struct process *process_lookup(mote_pid pid)
+/* True: the tenant of the pid's slot is (or was, a moment ago) that process. False: certainly not. */
+static inline bool process_known(mote_pid pid)
 {
-	struct process *p;
-
 	/* relaxed: a pid that was learnt in any proper way comes after its slot */
 	if (unlikely(pid.slot >= atomic_load_explicit(&process_table_used, memory_order_relaxed) ||
 		     !port_is_here(pid.node)))
-		return NULL;
-	p = &process_table[pid.slot];
+		return false;
 	/* acquire: pairs with process_init(); a noproc happens after the death */
-	return likely(atomic_load_explicit(&p->task.serial, memory_order_acquire) == pid.serial && pid.serial) ? p : NULL;
+	return likely(atomic_load_explicit(&process_table[pid.slot].task.serial, memory_order_acquire) == pid.serial &&
+		      pid.serial);
+}
+
+/* That tenant, or NULL. */
+static inline struct process *process_lookup(mote_pid pid)
+{
+	return process_known(pid) ? &process_table[pid.slot] : NULL;
 }
 
 /* Why there is no such process. */
@@ -352,7 +356,6 @@ int request_outlived(struct scheduler *s, struct process *p, struct signal *sig)
 
 /* The asker of a request that will not be answered any more learns why. Takes the request, and makes the DOWN of it. */
 void request_end(struct scheduler *s, struct signal *request, mote_pid from, const struct mote_reason *reason);
-void request_refuse(struct scheduler *s, const struct signal *request, mote_pid from, const struct mote_reason *reason);
 
 /* ref.c */
 enum ref_flags {

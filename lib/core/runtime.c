@@ -444,6 +444,7 @@ int mote_runtime_info(struct mote_runtime_info *info)
 	full.handovers = replay.seeded ? replay.handovers : counts.handovers;
 	full.handovers_denied = counts.denied;
 	full.looks = counts.looks;
+	full.crashes = crash_count();
 	full.seeded = replay.seeded;
 	full.replayable = replay.seeded && !replay.spoiled_by;
 	full.spoiled_by = replay.spoiled_by;

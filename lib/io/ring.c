@@ -41,20 +41,21 @@ int ring_probe(void)
 		IORING_OP_POLL_ADD, IORING_OP_ASYNC_CANCEL, IORING_OP_READ, IORING_OP_WRITE, IORING_OP_FSYNC,
 		IORING_OP_OPENAT, IORING_OP_STATX, IORING_OP_RENAMEAT, IORING_OP_UNLINKAT, IORING_OP_MKDIRAT,
 	};
-	struct io_uring_probe *probe;
+	/* liburing would allocate it, and what it could not allocate would look like what the kernel does not have. */
+	union {
+		struct io_uring_probe probe;
+		char room[sizeof(struct io_uring_probe) + IORING_OP_LAST * sizeof(struct io_uring_probe_op)];
+	} what = { .room = { 0 } };
 	struct io_uring uring;
 	int err;
 
 	err = ring_setup(&uring, 8, 16);
 	if (err)
 		return err;
-	probe = io_uring_get_probe_ring(&uring);
-	if (!probe)
-		err = -ENOSYS;
+	err = io_uring_register_probe(&uring, &what.probe, IORING_OP_LAST);
 	for (size_t i = 0; !err && i < sizeof(needed) / sizeof(needed[0]); i++)
-		if (!io_uring_opcode_supported(probe, needed[i]))
+		if (!io_uring_opcode_supported(&what.probe, needed[i]))
 			err = -ENOSYS;
-	io_uring_free_probe(probe);
 	io_uring_queue_exit(&uring);
 	return err;
 }
@@ -83,7 +84,7 @@ static void ring_arm_notify(struct ring *r)
 	struct io_uring_sqe *sqe = ring_sqe(r);
 
 	io_uring_prep_poll_multishot(sqe, r->io.notify_fd, POLLIN);
-	sqe->user_data = RING_NOTIFY;
+	sqe->user_data = ring_data(RING_NOTIFY, (int)++r->notify_round);
 }
 
 static int ring_open(struct scheduler *s)
@@ -141,7 +142,7 @@ static void ring_complete(struct scheduler *s, struct ring *r, const struct io_u
 		request_done((struct request *)(uintptr_t)data, cqe->res);
 		break;
 	case RING_NOTIFY:
-		if (!(cqe->flags & IORING_CQE_F_MORE))
+		if (!(cqe->flags & IORING_CQE_F_MORE) && data == ring_data(RING_NOTIFY, (int)r->notify_round))
 			ring_arm_notify(r);
 		break;
 	case RING_WATCH:
@@ -214,6 +215,12 @@ static void ring_adopt(struct scheduler *s)
 		r->uring.enter_ring_fd = w->ring_index;
 		r->uring.int_flags |= RING_REGISTERED;
 	}
+	/* Completions come by way of the thread that submitted: the one that left may be where nothing reaches it. */
+	if (r->notified && r->notified != w) {
+		ring_cancel_data(r, ring_data(RING_NOTIFY, (int)r->notify_round));
+		ring_arm_notify(r);
+	}
+	r->notified = w;
 }
 
 static void ring_wait(struct ring *r, int64_t deadline_ns)

@@ -25,6 +25,8 @@ struct rbuf;
 struct ring {
 	struct io io;
 	struct io_uring uring;
+	struct worker *notified;	/* whose thread waits for the eventfd; NULL: none has served this ring */
+	unsigned int notify_round;	/* of that wait, among those of earlier workers */
 	struct io_uring_buf_ring *pool;	/* NULL: no receiving ahead */
 	char *memory;
 	struct rbuf *rbufs;

@@ -9,6 +9,7 @@
  */
 #include "sched/overseer.h"
 #include "sched/barrier.h"
+#include "sched/clock.h"
 #include "sched/handover.h"
 #include "sched/scheduler.h"
 
@@ -17,7 +18,6 @@
 #include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
-#include <time.h>
 
 #define LOOK_MIN_NS	INT64_C(1000000)
 #define LOOK_MAX_NS	INT64_C(10000000)
@@ -136,9 +136,8 @@ static bool look(bool *soon)
 
 static void until_in(struct timespec *until, int64_t ns)
 {
-	clock_gettime(CLOCK_MONOTONIC, until);
-	ns += until->tv_nsec;
-	until->tv_sec += ns / 1000000000;
+	ns += clock_real();
+	until->tv_sec = ns / 1000000000;
 	until->tv_nsec = ns % 1000000000;
 }
 

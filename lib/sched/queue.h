@@ -5,6 +5,7 @@
 #ifndef SCHED_QUEUE_H
 #define SCHED_QUEUE_H
 
+#include "sched/attack.h"
 #include "sched/task.h"
 
 #include <stdint.h>
@@ -15,7 +16,7 @@ struct run_ring {
 	_Atomic(struct task *) slots[];
 };
 
-#define RUN_RING_SIZE 256		/* to begin with */
+#define RUN_RING_SIZE (ATTACK ? 2 : 256)	/* to begin with */
 
 /* Of a power of two; NULL: no memory. */
 struct run_ring *run_ring_new(uint64_t size);

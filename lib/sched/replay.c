@@ -8,6 +8,7 @@
  * that: the same program and seed must give the same one in another OS process.
  */
 #include "sched/replay.h"
+#include "sched/attack.h"
 #include "sched/chance.h"
 #include "sched/clock.h"
 #include "sched/handover.h"
@@ -95,6 +96,7 @@ int replay_start(void (*tell)(const char *what))
 
 	if (err)
 		return err;
+	attack_start();
 	replay_on = chance_seeded(NULL);
 	if (!replay_on)
 		return 0;
@@ -119,6 +121,7 @@ int replay_start(void (*tell)(const char *what))
 void replay_stop(void)
 {
 	replay_on = false;
+	attack_stop();
 	clock_make_real();
 }
 

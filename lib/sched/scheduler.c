@@ -504,14 +504,16 @@ enum served scheduler_serve(struct scheduler *s, struct worker *w)
 
 	scheduler_adopt(s, w);
 	for (;;) {
-		s->ticks = PASS_TICKS;
+		s->ticks = attack_shorten(&s->chance, PASS_TICKS);
 		take_in(s);
 		if (unlikely(atomic_load_explicit(&s->worker, memory_order_relaxed) != w)) {
 			w->scheduler = NULL;
 			return SERVED_HANDED_HOME;
 		}
 		fire_timers(s);
-		t = scheduler_pick(s);
+		t = !s->alone && attack_now(&s->chance) ? scheduler_steal(s) : NULL;
+		if (!t)
+			t = scheduler_pick(s);
 		if (t) {
 			if (io_pending(s))
 				io_poll(s, 0);

@@ -4,7 +4,7 @@
  * scheduler takes runs of a chunk for itself, and gives batches of free blocks to the depot when it has collected
  * many more than it uses: a producer and a consumer on two schedulers would otherwise eat all memory.
  *
- * Under AddressSanitizer every block is malloc's, so that a use after free is seen.
+ * SLAB_PLAIN: see slab.h.
  */
 #include "sched/slab.h"
 #include "sched/lock.h"
@@ -23,7 +23,7 @@ uint8_t slab_class_large(size_t size)
 	return SLAB_NONE;
 }
 
-#ifndef MOTE_ASAN
+#ifndef SLAB_PLAIN
 
 #define CHUNK_SIZE (UINT32_C(2) << 20)
 
@@ -220,7 +220,7 @@ void slab_destroy(void)
 	slab_forget();
 }
 
-#else /* MOTE_ASAN */
+#else /* SLAB_PLAIN */
 
 void *slab_alloc_foreign(uint8_t cls)
 {

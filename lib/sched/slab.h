@@ -10,6 +10,11 @@
 
 #include <stdint.h>
 
+/* Every block malloc's: use after its end is seen, and every allocation may fail. */
+#if defined(MOTE_ASAN) || defined(MOTE_ATTACK)
+#define SLAB_PLAIN
+#endif
+
 #define SLAB_CLASSES	10
 #define SLAB_SMALL	9		/* 32 bytes: for what there are millions of */
 #define SLAB_MAX	4096
@@ -60,7 +65,7 @@ void slab_forget(void);
 static inline void *slab_alloc(struct slab_cache *cache, uint8_t cls)
 {
 	(void)cache;
-#ifndef MOTE_ASAN
+#ifndef SLAB_PLAIN
 	if (likely(cache)) {
 		struct slab_block *b = cache->classes[cls].free;
 
@@ -77,7 +82,7 @@ static inline void *slab_alloc(struct slab_cache *cache, uint8_t cls)
 static inline void slab_free(struct slab_cache *cache, void *p, uint8_t cls)
 {
 	(void)cache;
-#ifndef MOTE_ASAN
+#ifndef SLAB_PLAIN
 	if (likely(cache)) {
 		struct slab_block *b = p;
 

@@ -325,9 +325,11 @@ static const char *lowest_used(const char *from, const char *to)
 	return from;
 }
 
+/* st may have been made a moment ago, on another thread: then what is read here is no mapping, or no memory yet. */
+__attribute__((no_sanitize("thread")))
 size_t stack_high(const struct stack *st)
 {
-	char *end = st->base + stack_size(st), *from = st->base;
+	char *from = st->base, *end = from + ((size_t)1 << st->class);
 	unsigned char there[256];
 
 	/* Untouched pages are not looked into: that would make them. */

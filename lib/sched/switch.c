@@ -261,7 +261,7 @@ static inline bool task_prepare(struct scheduler *s, struct task *t)
 static inline void task_set_running(struct scheduler *s, struct worker *w, struct task *t)
 {
 	s->current = t;
-	s->budget = s->slice;
+	s->budget = attack_shorten(&s->chance, s->slice);
 	counter_add(&s->generation, 1);
 	/* relaxed: for this thread's signal handlers, which look at it only in USER */
 	atomic_store_explicit(&w->task, t, memory_order_relaxed);
@@ -385,6 +385,10 @@ void task_ready(struct scheduler *s, struct task *t, bool next)
 		return;
 	}
 	if (unlikely(!s)) {
+		scheduler_post_anywhere(t);
+		return;
+	}
+	if (attack_now(&s->chance) && !(t->flags & (TASK_PINNED | TASK_BOUND))) {
 		scheduler_post_anywhere(t);
 		return;
 	}

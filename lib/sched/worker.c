@@ -164,13 +164,12 @@ static void *worker_main(void *arg)
 	worker_init(w);
 	snprintf(name, sizeof(name), "mote/%u", index);
 	pthread_setname_np(pthread_self(), name);
-	err = task_hooks->thread_begin ? task_hooks->thread_begin() : 0;
+	err = task_hooks->thread_begin();
 	worker_begun(w, index, err);
 	if (!err) {
 		worker_run(w);
 		/* A signal handler has no task of ours to look at any more. */
-		if (task_hooks->thread_end)
-			task_hooks->thread_end();
+		task_hooks->thread_end();
 	}
 	atomic_store_explicit(&workers[index].worker, NULL, memory_order_release);
 	w->scheduler = NULL;
@@ -220,15 +219,14 @@ int worker_enlist(void)
 		s->owner = w;
 		atomic_store_explicit(&s->worker, w, memory_order_release);
 	}
-	return task_hooks->thread_begin ? task_hooks->thread_begin() : 0;
+	return task_hooks->thread_begin();
 }
 
 void worker_discharge(void)
 {
 	struct worker *w = worker_self();
 
-	if (task_hooks->thread_end)
-		task_hooks->thread_end();
+	task_hooks->thread_end();
 	w->scheduler = NULL;
 	atomic_store_explicit(&w->entry, NULL, memory_order_relaxed);
 }
