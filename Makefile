@@ -1,14 +1,17 @@
 # SPDX-License-Identifier: MIT OR GPL-2.0
 #
-# make [CC=clang] [SAN=asan|tsan] [BUILD=dir] [CROSS_COMPILE=aarch64-linux-gnu-] [CFLAGS=] [CPPFLAGS=] [LDFLAGS=] [V=1]
+# make [CC=clang] [SAN=asan|tsan] [ATTACK=1] [BUILD=dir] [CROSS_COMPILE=aarch64-linux-gnu-] [CFLAGS=] [CPPFLAGS=] [LDFLAGS=] [V=1]
+# ATTACK=1: a library that does to itself, by the seed in MOTE_SEED, what seldom happens: docs/replay.md.
 # `make help` lists the targets. A new .c file is found by itself; nothing has to be listed here.
 
 ifeq ($(origin CC),default)
 CC := $(CROSS_COMPILE)gcc
 endif
 AR := $(CROSS_COMPILE)ar
+OBJCOPY := $(CROSS_COMPILE)objcopy
 SAN ?=
-BUILD ?= build$(if $(SAN),/$(SAN))
+ATTACK ?=
+BUILD ?= build$(if $(ATTACK),/attack)$(if $(SAN),/$(SAN))
 PREFIX ?= /usr/local
 LIBDIR ?= $(PREFIX)/lib
 MANDIR ?= $(PREFIX)/share/man
@@ -25,11 +28,11 @@ SANFLAGS_asan := -fsanitize=address,undefined -fno-sanitize-recover=undefined
 SANFLAGS_tsan := -fsanitize=thread $(if $(findstring clang,$(CC)),,-Wno-tsan)
 # Crash reports walk frame pointers; clash protection makes every overflow touch the guard.
 ALL_CFLAGS := -std=gnu11 $(WARN) -fno-omit-frame-pointer -fstack-clash-protection $(SANFLAGS_$(SAN)) $(CFLAGS)
-ALL_CPPFLAGS := -D_GNU_SOURCE -Iinclude $(CPPFLAGS)
+ALL_CPPFLAGS := -D_GNU_SOURCE -Iinclude $(if $(ATTACK),-DMOTE_ATTACK) $(CPPFLAGS)
 ALL_LDFLAGS := $(SANFLAGS_$(SAN)) $(LDFLAGS)
 LDLIBS := -luring -lpthread
 # The library's one __thread variable is read at every call: initial-exec makes that one load in the .so, too.
-LIB_CFLAGS := -fPIC -fvisibility=hidden -ftls-model=initial-exec
+LIB_CFLAGS := -fPIC -fvisibility=hidden -ftls-model=initial-exec $(if $(ATTACK),-include sched/attack.h)
 
 ARCH := $(firstword $(subst -, ,$(shell $(CC) -dumpmachine)))
 # A file named for a machine, x_aarch64.S, is built for that machine only.
@@ -60,12 +63,16 @@ selftests: $(TESTS)
 # Anything built with other flags is built again.
 $(BUILD)/flags: FORCE
 	@mkdir -p $(@D)
-	@echo '$(CC) $(ALL_CFLAGS) $(LIB_CFLAGS) $(ALL_CPPFLAGS) $(ALL_LDFLAGS)' | cmp -s - $@ || \
-	 echo '$(CC) $(ALL_CFLAGS) $(LIB_CFLAGS) $(ALL_CPPFLAGS) $(ALL_LDFLAGS)' > $@
+	@echo '$(CC) $(ALL_CFLAGS) $(LIB_CFLAGS) $(ALL_CPPFLAGS) $(ALL_LDFLAGS) $(TEXT)' | cmp -s - $@ || \
+	 echo '$(CC) $(ALL_CFLAGS) $(LIB_CFLAGS) $(ALL_CPPFLAGS) $(ALL_LDFLAGS) $(TEXT)' > $@
+
+# The library's code gets sections of its own, so that it can tell itself from the program that it is linked into.
+TEXT := $(foreach section,.text .text.unlikely .text.hot .text.startup,--rename-section $(section)=mote_text)
 
 $(BUILD)/obj/lib/%.o: lib/% $(BUILD)/flags
 	@mkdir -p $(@D)
 	$(call say,CC)$(CC) $(ALL_CPPFLAGS) -Ilib $(ALL_CFLAGS) $(LIB_CFLAGS) -MMD -MP -c -o $@ $<
+	$(if $(V),,@)$(OBJCOPY) $(TEXT) $@
 
 $(BUILD)/obj/%.o: % $(BUILD)/flags
 	@mkdir -p $(@D)
@@ -128,7 +135,7 @@ clean:				## remove build/
 help:				## this list
 	@echo 'make                          library, mote.pc, tools, examples and selftests, into $(BUILD)/'
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1|\2/p' Makefile | awk -F'|' '{ printf "make %-24s %s\n", $$1, $$2 }'
-	@echo 'CC=clang SAN=asan|tsan BUILD=dir CROSS_COMPILE=aarch64-linux-gnu- PREFIX= DESTDIR='
+	@echo 'CC=clang SAN=asan|tsan ATTACK=1 BUILD=dir CROSS_COMPILE=aarch64-linux-gnu- PREFIX= DESTDIR='
 
 -include $(patsubst %.o,%.d,$(LIB_OBJ) $(BENCH_OBJ) $(KV_OBJ) \
 	$(TESTS:$(BUILD)/%=$(BUILD)/obj/%.c.o) $(EXAMPLES:$(BUILD)/%=$(BUILD)/obj/%.c.o))

@@ -73,6 +73,13 @@ static void faults(void)
 	EXPECT_EQ(*(volatile char *)slow_page, 7);
 }
 
+/* Almost always inside the runtime, for a moment, with calls that are not counted for its slice. */
+static void looks_around(void)
+{
+	while (!atomic_load(&release))
+		mote_whereis("nobody");
+}
+
 /* The child keeps its parent in an uninterruptible wait; it may not touch anything. */
 static void vforks(void)
 {
@@ -174,7 +181,7 @@ static void stuck_in(void (*how)(void), bool io)
 	EXPECT(got_type(STUCK));
 	neighbours_go_on((int)test_rounds(50), fd);
 	/* On one scheduler nothing of that was possible otherwise. */
-	if (runtime_info().schedulers == 1) {
+	if (runtime_info().schedulers == 1 && how != looks_around) {
 		EXPECT_EQ(test_info(p).state, MOTE_DETACHED);
 		EXPECT(runtime_info().handovers > before);
 	}
@@ -199,6 +206,11 @@ static void nanosleeping(void)
 static void blocking_read(void)
 {
 	stuck_in(reads, true);
+}
+
+static void short_calls(void)
+{
+	stuck_in(looks_around, true);
 }
 
 static void file_lock(void)
@@ -504,6 +516,34 @@ static void foreign_message(void)
 	pthread_join(foreign, NULL);
 }
 
+/* Nothing waits but a completion, in the ring that nobody looks at. */
+static void *writes_later(void *arg)
+{
+	usleep(30000);
+	EXPECT_EQ(write(*(int *)arg, "x", 1), 1);
+	return NULL;
+}
+
+static void foreign_bytes(void)
+{
+	pthread_t foreign;
+	mote_ref ref;
+	mote_pid p;
+	int fds[2];
+	char c;
+
+	EXPECT_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fds), 0);
+	mote_fd_adopt(fds[0]);
+	atomic_store(&release, false);
+	p = mote_spawn_monitor(computes_until_released, NULL, &ref);
+	pthread_create(&foreign, NULL, writes_later, &fds[1]);
+	EXPECT_EQ(mote_net_recv(fds[0], &c, 1, MOTE_FOREVER), 1);
+	atomic_store(&release, true);
+	EXPECT(got_down(ref, p, MOTE_NORMAL));
+	pthread_join(foreign, NULL);
+	close(fds[1]);
+}
+
 /* Sends in order, and gets stuck in the middle of it, also in the middle of what is held back for the receiver. */
 static void streams(void *arg)
 {
@@ -695,6 +735,7 @@ int main(void)
 	selftest_process_opts("an endless loop", endless_loop, ONE);
 	selftest_process_opts("nanosleep", nanosleeping, ONE);
 	selftest_process_opts("a blocking read", blocking_read, ONE);
+	selftest_process_opts("an endless loop of short calls", short_calls, ONE);
 	selftest_process_opts("flock", file_lock, ONE);
 	selftest_process_opts("a slow page fault", page_fault, ONE);
 	selftest_process_opts("vfork: messages and timers go on", in_vfork, ONE);
@@ -708,6 +749,7 @@ int main(void)
 	selftest_process_opts("a pinned process keeps its thread, two schedulers", pinned, SCHEDULERS(2));
 	selftest_process_opts("the first worker helps out its spare", first_worker_helps_out, FEW(1));
 	selftest_process_opts("a foreign thread's message while all are stuck", foreign_message, SCHEDULERS(2));
+	selftest_process_opts("bytes that come while all are stuck", foreign_bytes, ONE);
 	selftest_process_opts("order per pair", order, ONE);
 	selftest_process_opts("order per pair, two schedulers", order, SCHEDULERS(2));
 	selftest_process_opts("killed while away", killed_while_away, ONE);

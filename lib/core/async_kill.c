@@ -117,7 +117,7 @@ static void handler(int signo, siginfo_t *info, void *context)
 	if (!may_end(w, t, context))
 		return;
 	atomic_fetch_add_explicit(&nr_kills, 1, memory_order_relaxed);
-	redirect_context(context, t, land, NULL, 0);
+	redirect_context(context, t, land, "", 0);
 }
 
 static int handler_install(void)

@@ -4,16 +4,13 @@
  * tables that do not change; it takes no lock and touches no scheduler. If the crash is the process's own, the thread
  * continues in crash_land(), on the process's stack, and that enters the runtime like any call and ends the process.
  *
- * Contained is what happens in code that cannot have left anything half done that others need: the process's own, and
- * functions of libc that touch their arguments only (core/code.h). The callers count, too: whoever was called back from
- * inside stdio holds a FILE's lock. So the stack is walked, and one frame of libc that is not known to be harmless makes the
- * crash the end of the OS process. What the walk cannot see, for lack of tables, is given the benefit of the doubt.
+ * A stack may also overflow inside of what must not be torn: malloc(), a call of mote. That gets a part of the guard to
+ * go on with, and when it returns into the process, it is by a return address that has been replaced: into a trap.
  */
 #include "core/crash.h"
 #include "core/code.h"
 #include "core/process.h"
 #include "core/redirect.h"
-#include "core/unwind.h"
 
 #include <errno.h>
 #include <string.h>
@@ -22,8 +19,6 @@
 #include <ucontext.h>
 #include <unistd.h>
 
-#define MAX_DEPTH	8192		/* frames; beyond, only the process's own recursion is expected */
-#define KNOWN_CLASSES	16
 #define HANDLER_STACK	(96 * 1024)	/* for the handler, apart from the kernel's frame */
 #define PAGE		4096
 
@@ -82,126 +77,6 @@ const char *crash_signal_name(int signal)
 	return "?";
 }
 
-/* abort() and raise() send the signal to the calling thread. */
-static bool is_abort(int sig, const siginfo_t *info)
-{
-	return sig == SIGABRT && info->si_code == SI_TKILL && info->si_pid == getpid();
-}
-
-/* A recursion comes by the same few places again and again. */
-struct classes {
-	uintptr_t at[KNOWN_CLASSES];
-	enum code_class class[KNOWN_CLASSES];
-};
-
-static enum code_class classify(struct classes *known, uintptr_t at)
-{
-	unsigned int i = (unsigned int)(at ^ at >> 4 ^ at >> 8) % KNOWN_CLASSES;
-
-	if (known->at[i] != at) {
-		known->at[i] = at;
-		known->class[i] = code_classify(at);
-	}
-	return known->class[i];
-}
-
-/*
- * Frames of libc that follow one another are judged by the outermost, which is what the process has called. first: the
- * crash is inside of them.
- */
-static bool libc_is_harmless(enum code_entry entry, bool first, bool aborted, bool alone)
-{
-	if (entry == CODE_ENTRY_LEAF)
-		return true;
-	if (!first)
-		return entry == CODE_ENTRY_CALLBACK;
-	/* alone: it is the function that has sent the signal, entered by a jump from one of those */
-	return aborted && (entry == CODE_ENTRY_ABORT || alone);
-}
-
-/* Why it can't be contained, or NULL. Fills in the record's frames. */
-static const char *judge_stack(struct unwind *u, bool aborted, struct crash_record *record)
-{
-	static const char in_libc[] = "inside of libc, where locks may be held and lists half changed";
-	enum code_entry entry = CODE_ENTRY_NONE;
-	struct classes known = { .at = { 0 } };
-	unsigned int in_run = 0, depth = 0;
-	bool own = false;		/* the process's code has been seen */
-	bool began = false;		/* and where it begins */
-	bool first = true;
-
-	do {
-		uintptr_t at = unwind_at(u);
-		enum code_class class = classify(&known, at);
-
-		/* Where processes begin counts as theirs: what their function calls last may take its place on the stack. */
-		bool entry_frame = process_entry_code(at);
-
-		if (entry_frame)
-			began = true;
-		if (!began && record->nr_frames < MOTE_CRASH_FRAMES)
-			record->frames[record->nr_frames++] = u->pc;
-		if (class == CODE_LIBC || class == CODE_LEAF) {
-			entry = class == CODE_LEAF ? CODE_ENTRY_LEAF : code_entry(at);
-			in_run++;
-			continue;
-		}
-		if (class == CODE_LOADER)
-			return "inside of the loader";
-		if (in_run && !libc_is_harmless(entry, first, aborted, in_run == 1))
-			return in_libc;
-		own |= class == CODE_PROCESS || entry_frame;
-		if (class == CODE_RUNTIME && !own)
-			return "inside of the runtime";
-		in_run = 0;
-		first = false;
-	} while (++depth < MAX_DEPTH && unwind_step(u));
-	if (u->in_signal)
-		return "inside of a signal handler";
-	if (in_run && !libc_is_harmless(entry, first, aborted, in_run == 1))
-		return in_libc;
-	return NULL;
-}
-
-static bool is_overflow(const struct stack *st, uintptr_t sp, uintptr_t address)
-{
-	uintptr_t base = (uintptr_t)st->base;
-
-	/* A frame larger than the guard: the access is anywhere between the stack pointer and the stack. */
-	return stack_guard_contains(st, address) ||
-	       (sp < base && base - sp < (UINT64_C(1) << STACK_CLASS_MAX) && address < base && address + PAGE >= sp);
-}
-
-static const char *judge(int sig, const siginfo_t *info, void *ucontext, struct worker *w, struct task *t,
-			 struct crash_record *record)
-{
-	bool aborted = is_abort(sig, info);
-	struct stack *st;
-	struct unwind u;
-
-	if (!t)
-		return "on a thread that runs no process";
-	st = t->stack;
-	unwind_begin(&u, ucontext, st);
-	*record = (struct crash_record){ .magic = CRASH_MAGIC, .signal = sig, .code = info->si_code };
-	if (!aborted) {
-		record->address = (uintptr_t)info->si_addr;
-#ifdef __x86_64__
-		/* A general protection fault has no address: that is how one beyond the 47 bits is reported. */
-		if (sig == SIGSEGV && info->si_code == SI_KERNEL)
-			record->flags |= MOTE_CRASH_NO_ADDRESS;
-#endif
-		if (sig == SIGSEGV && is_overflow(st, unwind_sp(&u), record->address))
-			record->flags |= MOTE_CRASH_OVERFLOW;
-	} else {
-		record->flags |= MOTE_CRASH_NO_ADDRESS;
-	}
-	/* relaxed: written by this thread only */
-	if (atomic_load_explicit(&w->mode, memory_order_relaxed) != SLOT_USER)
-		return "inside of the runtime";
-	return judge_stack(&u, aborted, record);
-}
-
 static void crash_land(struct task *t, void *record)
 {
 	struct crash_record *r = record;
@@ -209,9 +84,62 @@ static void crash_land(struct task *t, void *record)
 		.kind = MOTE_SIGNAL, .code = r->signal, .data = r, .size = record_size(r)
 	};
 
-	runtime_enter("crash");
+	/* A crash takes as long as some hundred switches: the ring and timers are looked at after each. */
+	runtime_enter("crash")->ticks = 1;
 	atomic_fetch_add_explicit(&contained, 1, memory_order_relaxed);
 	process_exit(process_of(t), &reason);
+}
+
+/* The trap. */
+void crash_return(void);
+
+#if defined(__x86_64__)
+#define TRAP "ud2"
+#else
+#define TRAP "brk #1"
+#endif
+__asm__(".text\n\t.p2align 4\n\t.hidden crash_return\n\t.globl crash_return\n\t.type crash_return, %function\n"
+	"crash_return:\n\t" TRAP "\n\t.size crash_return, .-crash_return\n");
+
+static uintptr_t context_pc(const ucontext_t *uc)
+{
+#if defined(__x86_64__)
+	return (uintptr_t)uc->uc_mcontext.gregs[REG_RIP];
+#else
+	return uc->uc_mcontext.pc;
+#endif
+}
+
+/* While the stack is open, at the far end of the opening. */
+static struct crash_record *record_kept(const struct stack *st)
+{
+	return (struct crash_record *)(st->base - STACK_OPENING);
+}
+
+/*
+ * Lets what has overflown the stack finish. exit: the word by which it returns into the process. False: this is no
+ * overflow, or one for which the opening is not large enough.
+ */
+static bool carry_on(struct task *t, const struct crash_record *record, uintptr_t exit)
+{
+	struct stack *st = t->stack;
+	uintptr_t low = (uintptr_t)record_kept(st) + 2 * PAGE;
+
+	if (!(record->flags & MOTE_CRASH_OVERFLOW) || st->opened || !stack_contains(st, exit) || record->address < low)
+		return false;
+	stack_open(st);
+	*record_kept(st) = *record;
+	*(uintptr_t *)exit = (uintptr_t)crash_return;
+	return true;
+}
+
+/* True: this is the trap; the record is that of the overflow. */
+static bool carried_on(const struct task *t, const void *ucontext, struct crash_record *record)
+{
+	if (context_pc(ucontext) != (uintptr_t)crash_return || !t->stack->opened)
+		return false;
+	*record = *record_kept(t->stack);
+	return record->magic == CRASH_MAGIC && record->nr_frames <= MOTE_CRASH_FRAMES;
 }
 
 static const struct sigaction *action_before(int sig)
@@ -255,21 +183,24 @@ static void uncontained(int sig, siginfo_t *info, void *ucontext, struct task *t
 static void crash_handler(int sig, siginfo_t *info, void *ucontext)
 {
 	struct worker *w = worker_self();
-	/* relaxed: written by this thread only */
+	/* relaxed, both: written by this thread only */
 	struct task *t = atomic_load_explicit(&w->task, memory_order_relaxed);
-	int saved = errno;
+	bool in_runtime = atomic_load_explicit(&w->mode, memory_order_relaxed) != SLOT_USER;
 	struct crash_record record;
-	const char *why;
+	const char *why = NULL;
+	int saved = errno;
+	uintptr_t exit = 0;
 
-	if (info->si_code <= 0 && !is_abort(sig, info)) {
-		uncontained(sig, info, ucontext, t, "which somebody has sent");
-	} else {
-		why = judge(sig, info, ucontext, w, t, &record);
-		if (why)
-			uncontained(sig, info, ucontext, t, why);
-		else
-			redirect_context(ucontext, t, crash_land, &record, record_size(&record));
-	}
+	if (info->si_code <= 0 && !crash_is_abort(sig, info))
+		why = "which somebody has sent";
+	else if (!t)
+		why = "on a thread that runs no process";
+	else if (in_runtime || !carried_on(t, ucontext, &record))
+		why = crash_judge(sig, info, ucontext, t, in_runtime, &record, &exit);
+	if (!why)
+		redirect_context(ucontext, t, crash_land, &record, record_size(&record));
+	else if (!exit || !carry_on(t, &record, exit))
+		uncontained(sig, info, ucontext, t, why);
 	errno = saved;
 }
 

@@ -43,6 +43,16 @@ bool crash_record_get(const struct mote_reason *reason, struct crash_record *rec
 /* "SIGSEGV", or "?". */
 const char *crash_signal_name(int signal);
 
+/* Of abort() or raise(), which send the signal to the calling thread. */
+bool crash_is_abort(int sig, const siginfo_t *info);
+
+/*
+ * crash_judge.c: why a crash of t's thread can't be contained, or NULL. Fills in the record. *exit: if t was only inside
+ * of what must not be torn, the word on its stack by which that returns into t's own code; or 0.
+ */
+const char *crash_judge(int sig, const siginfo_t *info, const void *ucontext, struct task *t, bool in_runtime,
+			struct crash_record *record, uintptr_t *exit);
+
 /* crash_report.c: writes to stderr who has crashed how, and why that is the end. One thread does it, once. */
 struct crash_scene {
 	int signal;

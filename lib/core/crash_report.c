@@ -10,10 +10,10 @@
 #include "core/text.h"
 #include "core/unwind.h"
 
+#include <fcntl.h>
 #include <poll.h>
 #include <string.h>
 #include <sys/syscall.h>
-#include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -43,15 +43,18 @@ static void line_write(struct text *t)
 /* A string that the program has given long ago: by way of the kernel, which does not fault where it has gone. */
 static bool string_copy(char *to, size_t size, const char *from)
 {
-	for (size_t i = 0; i < size - 1; i++) {
-		if (process_vm_readv(getpid(), &(struct iovec){ to + i, 1 }, 1,
-				     &(struct iovec){ (void *)(uintptr_t)(from + i), 1 }, 1, 0) != 1)
-			return false;
-		if (!to[i])
-			return true;
-	}
-	to[size - 1] = 0;
-	return true;
+	ssize_t n = 0;
+	int ends[2];
+
+	if (pipe2(ends, O_CLOEXEC | O_NONBLOCK))
+		return false;
+	while (n < (ssize_t)size - 1 && write(ends[1], from + n, 1) == 1)
+		n++;
+	n = read(ends[0], to, (size_t)n);
+	to[n > 0 ? n : 0] = 0;
+	close(ends[0]);
+	close(ends[1]);
+	return n > 0;
 }
 
 static void put_process(struct text *t, const struct task *task)

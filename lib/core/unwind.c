@@ -452,6 +452,8 @@ static bool step_by_row(struct unwind *u, const struct unwind_row *row)
 	memcpy(u->regs, regs, sizeof(regs));
 	u->regs[REG_STACK] = cfa;
 	u->known = still_known | UINT64_C(1) << REG_STACK;
+	u->slot = row->kinds[REG_RETURN] == RULE_OFFSET && pc == regs[REG_RETURN] ?
+		  cfa + (uintptr_t)(intptr_t)row->offsets[REG_RETURN] : 0;
 	u->pc = pc;
 	u->exact = false;
 	return true;
@@ -489,12 +491,14 @@ static bool step_out_of_nowhere(struct unwind *u)
 #if defined(__x86_64__)
 	if (!load(u, u->regs[REG_STACK], &pc) || !follows_call(pc))
 		return false;
+	u->slot = u->regs[REG_STACK];
 	u->regs[REG_STACK] += sizeof(pc);
 #else
 	pc = u->regs[REG_RETURN];
 	if (!follows_call(pc))
 		return false;
 	u->known &= ~(UINT64_C(1) << REG_RETURN);
+	u->slot = 0;
 #endif
 	u->pc = pc;
 	u->exact = false;
@@ -508,6 +512,7 @@ static bool step_by_frame_pointer(struct unwind *u)
 	if (!known(u, REG_FRAME) || frame < u->regs[REG_STACK] || !load(u, frame, &up) ||
 	    !load(u, frame + sizeof(uintptr_t), &pc) || !follows_call(pc))
 		return false;
+	u->slot = frame + sizeof(uintptr_t);
 	u->pc = pc;
 	u->exact = false;
 	u->known = UINT64_C(1) << REG_FRAME | UINT64_C(1) << REG_STACK;
@@ -548,6 +553,7 @@ void unwind_begin(struct unwind *u, const void *ucontext, const struct stack *st
 {
 	const mcontext_t *m = &((const ucontext_t *)ucontext)->uc_mcontext;
 
+	u->slot = 0;
 	u->exact = true;
 	u->in_signal = false;
 	u->low = stack ? (uintptr_t)stack->base : 0;

@@ -30,6 +30,7 @@ struct unwind_row {			/* where the caller's registers are, for one address */
 
 struct unwind {
 	uintptr_t pc;
+	uintptr_t slot;			/* where on the stack pc was found; 0: not there */
 	bool exact;			/* pc is where the frame stands, not where a call returns to */
 	bool in_signal;			/* the frame is what the kernel calls a signal handler from: the walk ends here */
 	uint64_t known;			/* registers whose values are those of this frame */

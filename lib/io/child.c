@@ -212,24 +212,31 @@ static void orphan_unlink(struct fd *f)
 	lock_drop(&orphans_lock);
 }
 
+static void orphan_close(struct fd *f)
+{
+	orphan_unlink(f);
+	lock_take(&f->lock);
+	if (io_backend->forget_fd)
+		io_backend->forget_fd(f);
+	lock_drop(&f->lock);
+	fd_finish(f);
+}
+
 void child_reap(struct fd *f)
 {
 	int status, err;
 
 	do {
 		if (child_status(fd_number(f), &status) != -EAGAIN) {
-			orphan_unlink(f);
-			fd_finish(f);
+			orphan_close(f);
 			return;
 		}
 		lock_take(&f->lock);
 		err = fd_watch(f, POLLIN);
 		lock_drop(&f->lock);
 	} while (err > 0);
-	if (err) {		/* no memory to wait with: its zombie stays until this OS process ends */
-		orphan_unlink(f);
-		fd_finish(f);
-	}
+	if (err)		/* no memory to wait with: its zombie stays until this OS process ends */
+		orphan_close(f);
 }
 
 void children_forget(void)

@@ -71,18 +71,25 @@ static void give_up(struct worker *w)
 
 struct scheduler *runtime_enter_slow(struct worker *w, const char *name)
 {
+	bool overdue = false;
 	struct scheduler *s;
 
 	/* acquire: pairs with both stores in handover_take() */
-	while ((s = atomic_load_explicit(&w->entry, memory_order_acquire)) == CLAIMED)
+	while ((s = atomic_load_explicit(&w->entry, memory_order_acquire)) == CLAIMED) {
+		overdue = true;
 		sched_yield();
+	}
 	if (s == DOOMED)
 		give_up(w);
 	if (s == TAKEN || s == DOOMED)
 		return task_come_back(w);
 	if (!s || !s->current)
 		runtime_misuse(name);
-	return s;
+	if (!overdue)
+		return s;
+	/* It lives on calls that do not count for its slice, and kept its scheduler by one of them. The others get a turn. */
+	task_yield(s);
+	return scheduler_self();
 }
 
 struct scheduler *runtime_veil(void)

@@ -22,6 +22,7 @@
 #define LOOK_MIN_NS	INT64_C(1000000)
 #define LOOK_MAX_NS	INT64_C(10000000)
 #define QUIET_LOOKS	8		/* so many in a row without a switch anywhere, and it sleeps */
+#define WARY_LOOKS	32		/* so many frequent ones after a hand-over: who got stuck once may again */
 
 _Atomic bool overseer_asleep;
 
@@ -155,7 +156,8 @@ static void sleep_long(void)
 static void *overseer_main(void *unused)
 {
 	int64_t period = LOOK_MIN_NS;
-	unsigned int quiet = 0;
+	unsigned int quiet = 0, wary = 0;
+	uint64_t handovers = 0;
 	struct timespec until;
 	bool soon;
 
@@ -174,7 +176,15 @@ static void *overseer_main(void *unused)
 		hurry = false;
 		pthread_mutex_unlock(&mutex);
 		quiet = look(&soon) ? 0 : quiet + 1;
-		period = soon || 2 * period < LOOK_MIN_NS ? LOOK_MIN_NS : 2 * period > LOOK_MAX_NS ? LOOK_MAX_NS : 2 * period;
+		if (handovers != atomic_load_explicit(&nr_handovers, memory_order_relaxed))
+			wary = WARY_LOOKS;
+		handovers = atomic_load_explicit(&nr_handovers, memory_order_relaxed);
+		if (soon || wary) {
+			period = LOOK_MIN_NS;
+			wary -= wary > 0;
+		} else {
+			period = 2 * period < LOOK_MAX_NS ? 2 * period : LOOK_MAX_NS;
+		}
 		pthread_mutex_lock(&mutex);
 	}
 	pthread_mutex_unlock(&mutex);

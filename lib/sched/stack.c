@@ -28,6 +28,9 @@
 #ifndef MADV_GUARD_INSTALL
 #define MADV_GUARD_INSTALL 102
 #endif
+#ifndef MADV_GUARD_REMOVE
+#define MADV_GUARD_REMOVE 103
+#endif
 #ifndef MADV_POPULATE_WRITE
 #define MADV_POPULATE_WRITE 23
 #endif
@@ -389,4 +392,25 @@ void stacks_destroy(void)
 	if (self_pidfd >= 0)
 		close(self_pidfd);
 	stacks_forget();
+}
+
+void stack_open(struct stack *st)
+{
+	st->opened = true;
+	/* One of the two does something: which, depends on how it was guarded. */
+	madvise(st->base - STACK_OPENING, STACK_OPENING, MADV_GUARD_REMOVE);
+	mprotect(st->base - STACK_OPENING, STACK_OPENING, PROT_READ | PROT_WRITE);
+}
+
+void stack_close(struct stack *st)
+{
+	char *p = st->base - STACK_OPENING;
+
+	st->opened = false;
+	/* relaxed: a hint, which goes from the first to the second once */
+	if (atomic_load_explicit(&guards, memory_order_relaxed) == GUARD_MADVISE &&
+	    madvise(p, STACK_OPENING, MADV_GUARD_INSTALL) == 0)
+		return;
+	madvise(p, STACK_OPENING, MADV_DONTNEED);
+	mprotect(p, STACK_OPENING, PROT_NONE);
 }

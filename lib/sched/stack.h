@@ -18,6 +18,7 @@ struct stack {
 	char *base;			/* lowest usable byte; the guard is below */
 	char *top;			/* coloured: where contexts begin */
 	uint8_t class;			/* log2 of the size */
+	bool opened;			/* see stack_open() */
 #if defined(MOTE_TSAN) || defined(MOTE_ASAN)
 	void *fiber;			/* TSan's */
 	void *fake;			/* ASan's fake stack while switched out */
@@ -53,6 +54,14 @@ static inline bool stack_guard_contains(const struct stack *st, uintptr_t addres
 {
 	return address - ((uintptr_t)st->base - STACK_GUARD) < STACK_GUARD;
 }
+
+/*
+ * Makes the upper part of the guard, STACK_OPENING bytes, part of the stack, until stack_close(): for what must not stop
+ * where it has overflown. By the task itself; stack_open() is async-signal-safe.
+ */
+#define STACK_OPENING	49152
+void stack_open(struct stack *st);
+void stack_close(struct stack *st);
 
 /*
  * Bytes from the end of the stack down to the lowest that is not zero: how far it was ever used, by whoever had it

@@ -148,6 +148,8 @@ static void stack_release(struct scheduler *s, struct task *t)
 	__tsan_destroy_fiber(t->stack->fiber);
 	t->stack->fiber = NULL;
 #endif
+	if (unlikely(t->stack->opened))
+		stack_close(t->stack);
 	stack_put(&s->stacks, t->stack);
 	t->stack = NULL;
 	__atomic_store_n(&t->sp, NULL, __ATOMIC_RELAXED);	/* run_queue_take() peeks at it */
