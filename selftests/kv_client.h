@@ -10,6 +10,7 @@
 
 #include "selftest.h"
 #include <arpa/inet.h>
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/tcp.h>
@@ -371,6 +372,21 @@ static inline long server_status(const struct server *server, const char *field)
 	if (file)
 		fclose(file);
 	return value;
+}
+
+static inline int server_descriptors(const struct server *server)
+{
+	char path[64];
+	int count = 0;
+	DIR *dir;
+
+	snprintf(path, sizeof(path), "/proc/%d/fd", server->pid);
+	dir = opendir(path);
+	while (dir && readdir(dir))
+		count++;
+	if (dir)
+		closedir(dir);
+	return count;
 }
 
 /* VmHWM starts anew from what there is now. */

@@ -4,7 +4,7 @@
  * are too many, and clients that are gone.
  */
 #include "kv_client.h"
-#include <dirent.h>
+#include <sys/resource.h>
 
 /*
  * A sanitizer keeps what was freed, and books beside it: what memory is worth measuring is not that. Under
@@ -227,24 +227,9 @@ static void too_many_clients(void)
 	server_kill(&small);
 }
 
-static int descriptors(void)
-{
-	char path[64];
-	int count = 0;
-	DIR *dir;
-
-	snprintf(path, sizeof(path), "/proc/%d/fd", server.pid);
-	dir = opendir(path);
-	while (dir && readdir(dir))
-		count++;
-	if (dir)
-		closedir(dir);
-	return count;
-}
-
 static void descriptors_come_back(void)
 {
-	int before = descriptors(), tries = 0;
+	int before = server_descriptors(&server), tries = 0;
 
 	EXPECT(before > 0);
 	for (int i = 0; i < 500; i++) {
@@ -254,9 +239,77 @@ static void descriptors_come_back(void)
 			client_say(client, i % 2 ? "SUBSCRIBE a\r\n" : "PING\r\nGET ");
 		client_close(client);
 	}
-	while (descriptors() > before && tries++ < 1000)
+	while (server_descriptors(&server) > before && tries++ < 1000)
 		sleep_ms(5);
-	EXPECT(descriptors() <= before);
+	EXPECT(server_descriptors(&server) <= before);
+}
+
+/* In clock ticks. */
+static long cpu_time(const struct server *of)
+{
+	char path[64], text[1024] = "", *after;
+	unsigned long user = 0, system = 0;
+	FILE *file;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", of->pid);
+	file = fopen(path, "r");
+	if (file && fgets(text, sizeof(text), file) && (after = strrchr(text, ')')))
+		sscanf(after, ") %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu", &user, &system);
+	if (file)
+		fclose(file);
+	return user + system;
+}
+
+static int answered(struct client **clients, int count)
+{
+	int n = 0;
+
+	for (int i = 0; i < count; i++)
+		n += poll(&(struct pollfd){ .fd = clients[i]->fd, .events = POLLIN }, 1, 0) > 0;
+	return n;
+}
+
+/* Those who are there are served; those who are too many wait, and are when descriptors come back. */
+static void out_of_descriptors(void)
+{
+	enum { CLIENTS = 40, ROOM = 12 };
+	struct client *clients[CLIENTS];
+	struct server small;
+	struct rlimit limit;
+	long ticks;
+	int served;
+
+	if (!EXPECT(server_start(&small, kv_path(), "--dir", temp_subdir("descriptors"), "--appendonly", "yes", NULL)))
+		return;
+	clients[0] = client_open(small.port);
+	REPLY_IS(client_call(clients[0], "SET kept x"), "+OK\r\n");
+	limit.rlim_cur = limit.rlim_max = server_descriptors(&small) + ROOM;
+	EXPECT(!prlimit(small.pid, RLIMIT_NOFILE, &limit, NULL));
+	for (int i = 1; i < CLIENTS; i++) {
+		clients[i] = client_open(small.port);
+		client_say(clients[i], "PING\r\n");
+	}
+	for (int tries = 0; tries < 1000 && answered(clients + 1, CLIENTS - 1) < ROOM / 2; tries++)
+		sleep_ms(5);
+	ticks = cpu_time(&small);
+	sleep_ms(1000);
+	ticks = cpu_time(&small) - ticks;
+	served = answered(clients + 1, CLIENTS - 1);
+	printf("# %d of %d clients served, %ld of %ld ticks of CPU time while the others waited\n", served, CLIENTS - 1,
+	       ticks, sysconf(_SC_CLK_TCK));
+	EXPECT(served >= ROOM / 2 && served < CLIENTS - 1);
+	if (!SANITIZED)
+		EXPECT(ticks < sysconf(_SC_CLK_TCK) / 4);
+	REPLY_IS(client_call(clients[0], "GET kept"), "$1\r\nx\r\n");
+	REPLY_IS(client_call(clients[0], "SET kept y"), "+OK\r\n");
+	/* Whoever was answered makes room for one who was not. */
+	for (int i = 1; i < CLIENTS; i++) {
+		REPLY_IS(client_reply(clients[i]), "+PONG\r\n");
+		client_close(clients[i]);
+	}
+	REPLY_IS(client_call(clients[0], "GET kept"), "$1\r\ny\r\n");
+	client_close(clients[0]);
+	server_kill(&small);
 }
 
 static void still_there(void)
@@ -277,6 +330,7 @@ int main(void)
 	selftest_case("a slow subscriber is bounded", slow_subscriber);
 	selftest_case("too many clients", too_many_clients);
 	selftest_case("descriptors of clients come back", descriptors_come_back);
+	selftest_case("out of descriptors", out_of_descriptors);
 	selftest_case("the server is still there", still_there);
 	server_kill(&server);
 	return selftest_done();

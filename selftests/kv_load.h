@@ -28,6 +28,8 @@ struct load_connection {
 	int number;
 	struct load_key keys[LOAD_KEYS];
 	unsigned long changes;	/* acknowledged in all */
+	double worst;		/* seconds until the replies to one batch had come */
+	bool cut;		/* it ended before load_stop */
 	char trouble[200];	/* a reply that was neither right nor an end of the connection */
 };
 
@@ -127,8 +129,15 @@ static inline void *load_thread(void *arg)
 	unsigned long long state = load_mix(self->number + 7919ULL * (self->changes + self->keys[0].sent));
 	char *text = malloc(LOAD_PIPELINE * 21000);
 
-	while (client && !atomic_load(&self->load->stop) && load_batch(self, client, &state, text))
-		;
+	while (client && !atomic_load(&self->load->stop)) {
+		double begun = seconds_now(), took;
+
+		self->cut = !load_batch(self, client, &state, text);
+		if (self->cut)
+			break;
+		took = seconds_now() - begun;
+		self->worst = took > self->worst ? took : self->worst;
+	}
 	if (client)
 		client_close(client);
 	free(text);
@@ -179,6 +188,24 @@ static inline unsigned long load_wait(struct load *load)
 		}
 	}
 	return changes;
+}
+
+static inline int load_cuts(const struct load *load)
+{
+	int cuts = 0;
+
+	for (int i = 0; i < load->count; i++)
+		cuts += load->connections[i].cut;
+	return cuts;
+}
+
+static inline double load_worst_ms(const struct load *load)
+{
+	double worst = 0;
+
+	for (int i = 0; i < load->count; i++)
+		worst = load->connections[i].worst > worst ? load->connections[i].worst : worst;
+	return worst * 1e3;
 }
 
 static inline unsigned long load_stop(struct load *load)

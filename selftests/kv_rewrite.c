@@ -5,8 +5,6 @@
  */
 #include "kv_aof.h"
 #include "kv_load.h"
-#include <sched.h>
-#include <sys/mount.h>
 
 static void rewrite_under_load(void)
 {
@@ -75,16 +73,6 @@ static void rewrite_shrinks(void)
 	EXPECT(after > 0 && after < 20000);
 	client_close(client);
 	server_kill(&server);
-}
-
-static bool tmpfs_at(const char *path)
-{
-	static bool own;
-
-	if (!own && (unshare(CLONE_NEWNS) || mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL)))
-		return false;
-	own = true;
-	return !mount("kvtest", path, "tmpfs", 0, "size=2m");
 }
 
 static void full_disk(const char *policy)

@@ -10,7 +10,7 @@
  * A rewrite makes a new file beside the old one. Each shard sends its contents in parts, one at a time; from the first
  * part on its logs are written to both files. When all have come the new file is synced and takes the old one's name.
  */
-#include "kv.h"
+#include "shard.h"
 
 #include <stdio.h>
 
@@ -25,7 +25,7 @@ struct writer {
 	struct mote_msg **group;	/* KV_LOGs to be written */
 	uint32_t n, room;
 	size_t bytes;
-	mote_pid syncer;
+	mote_pid syncer, shard[SHARDS_MAX];
 	int syncing;			/* syncs under way */
 	bool dirty;			/* written since the last sync began */
 
@@ -51,7 +51,7 @@ static void syncer_info(void *state, const struct mote_msg *m)
 
 static const struct mote_server_ops syncer_ops = { .size = sizeof(struct mote_server_ops), .info = syncer_info };
 
-static _Noreturn void die(const char *what, int err)
+_Noreturn void writer_die(const char *what, int err)
 {
 	kv_log("%s '%s': %s", what, kv.file, strerror(-err));
 	mote_exit(mote_reason_error(-err, what));
@@ -62,7 +62,7 @@ static void sync_directory(void)
 	int fd = mote_file_open(".", O_RDONLY | O_DIRECTORY, 0), err = fd < 0 ? fd : mote_file_sync(fd, false);
 
 	if (err)
-		die("can't sync the directory of", err);
+		writer_die("can't sync the directory of", err);
 	mote_fd_close(fd);
 }
 
@@ -85,17 +85,17 @@ static void refuse(struct mote_msg *m)
 {
 	struct log_tail tail = tail_of(m);
 	struct out o = { 0 };
-	uint32_t n, len;
+	char error[128];
+	uint32_t n;
 
 	memcpy(&n, (char *)m->data + tail.reply - sizeof(n), sizeof(n));
-	for (uint32_t i = 0; tail.log && i < n; i++)
-		out_format(&o, "-" MISCONF "\r\n", strerror(kv.write_error));
-	len = o.len / n;
-	for (uint32_t i = 0; tail.log && i < n; i++)
-		out_put(&o, &len, sizeof(len));
-	out_put(&o, tail.log ? (void *)&n : m->data, tail.log ? sizeof(n) : tail.reply);
-	mote_reply_msg(tail.from, out_take(&o, KV_REPLY));
-	tail.from.ref.id = 0;
+	snprintf(error, sizeof(error), MISCONF, strerror(kv.write_error));
+	if (tail.log)
+		shard_reply_errors(&o, n, error);
+	else
+		out_put(&o, m->data, tail.reply);
+	mote_send_msg(tail.client, out_take(&o, KV_REPLY + tail.shard));
+	tail.client = MOTE_NOBODY;
 	memcpy((char *)m->data + m->size - sizeof(tail), &tail, sizeof(tail));
 }
 
@@ -126,7 +126,7 @@ static int64_t write_group(struct writer *w, int fd, int64_t at, bool new)
 
 static void order(struct writer *w, uint32_t shard, int what)
 {
-	mote_send(kv.shard[shard], KV_SNAPSHOT, &(struct snapshot){ w->rewrite, shard, what }, sizeof(struct snapshot));
+	mote_send(w->shard[shard], KV_SNAPSHOT, &(struct snapshot){ w->rewrite, shard, what }, sizeof(struct snapshot));
 }
 
 static void rewrite_stop(struct writer *w, const char *why, int err)
@@ -156,13 +156,13 @@ static void commit(struct writer *w)
 		if (kv.fsync == FSYNC_ALWAYS) {
 			err = mote_file_sync(w->fd, true);
 			if (err)
-				die("can't sync", err);
+				writer_die("can't sync", err);
 			w->dirty = false;
 		}
 	}
 	if (err) {
 		for (uint32_t i = 0; i < w->n; i++)
-			if (tail_of(w->group[i]).from.ref.id)
+			if (mote_pid_valid(tail_of(w->group[i]).client))
 				refuse(w->group[i]);
 		/* What is kept here must not get behind a part of a snapshot that has it already. */
 		if (w->new_fd >= 0)
@@ -181,10 +181,10 @@ static void commit(struct writer *w)
 		struct log_tail tail = tail_of(m);
 
 		kv.logged[tail.shard]++;
-		if (tail.from.ref.id) {
-			m->type = KV_REPLY;
+		if (mote_pid_valid(tail.client)) {
+			m->type = KV_REPLY + tail.shard;
 			m->size = tail.reply;
-			mote_reply_msg(tail.from, m);
+			mote_send_msg(tail.client, m);
 		} else {
 			mote_msg_free(m);
 		}
@@ -254,7 +254,7 @@ static void synced(struct writer *w, const struct mote_msg *m)
 
 	w->syncing--;
 	if (sync->fd == w->fd && sync->err)
-		die("can't sync", sync->err);
+		writer_die("can't sync", sync->err);
 	if (sync->fd == w->new_fd && sync->err)
 		rewrite_stop(w, "sync", sync->err);
 	else if (w->new_fd >= 0 && !w->left && !w->syncing)
@@ -279,6 +279,32 @@ static void tick(struct writer *w)
 		rewrite_start(w);
 }
 
+/* A shard starts, perhaps in the place of one that died: all logs of that one have come before this. */
+static void cut(struct writer *w, const struct mote_msg *m)
+{
+	struct cut cut = { .fd = mote_file_open(kv.file, O_RDONLY, 0), .size = w->size };
+	uint32_t shard = *(uint32_t *)m->data;
+	struct out o = { 0 };
+
+	if (cut.fd >= 0)
+		mote_fd_give(cut.fd, m->from);
+	out_put(&o, &cut, sizeof(cut));
+	for (uint32_t i = 0; i < w->n; i++) {
+		struct log_tail tail = tail_of(w->group[i]);
+
+		if (tail.shard == shard) {
+			out_put(&o, (char *)w->group[i]->data + tail.reply + tail.before, tail.log);
+			((struct cut *)o.data)->unwritten++;
+		}
+	}
+	kv.logged[shard] = 0;
+	w->shard[shard] = m->from;
+	mote_reply_msg(mote_msg_from(m), out_take(&o, KV_CUT));
+	/* It was this one's turn. What the new file has of it already does no harm: all that changed since is there, too. */
+	if (w->new_fd >= 0 && w->left && kv.shards - w->left == (int)shard)
+		order(w, shard, SNAPSHOT_BEGIN);
+}
+
 static void handle(struct writer *w, struct mote_msg *m)
 {
 	int64_t answer = 0;
@@ -297,8 +323,8 @@ static void handle(struct writer *w, struct mote_msg *m)
 		answer = rewrite_start(w);
 		mote_reply(mote_msg_from(m), KV_REWRITE, &answer, sizeof(answer));
 		break;
-	case KV_SIZE:
-		mote_reply(mote_msg_from(m), KV_SIZE, &w->size, sizeof(w->size));
+	case KV_CUT:
+		cut(w, m);
 		break;
 	case KV_STOP:
 		answer = mote_file_sync(w->fd, true);
@@ -315,74 +341,29 @@ static bool only_zeros(const char *p, size_t n)
 
 /* A part of a command at the end was never acknowledged, and is cut off; so are zeros, which some file systems leave
  * after a power cut. Anything else that is no command is damage, and for a person to look at. */
-static void load_end(struct writer *w, struct conn *c, bool bad, const char *why)
+static void check_file(struct writer *w)
 {
-	uint64_t good = c->in.offset + c->in.start;
+	struct replay r = { .in.error = "" };
 	int err;
 
-	if (good == (uint64_t)w->size)
-		return;
-	if (bad && !only_zeros(c->in.buf + c->in.start, c->in.len - c->in.start)) {
-		kv_log("'%s' is damaged at offset %llu (%s): not loaded", kv.file, (unsigned long long)good, why);
+	replay_file(&r, w->fd, INT64_MAX);
+	w->size = w->base = r.in.offset + r.in.start;
+	if (*r.in.error && !only_zeros(r.in.buf + r.in.start, r.in.len - r.in.start)) {
+		kv_log("'%s' is damaged at offset %lld (%s): not loaded", kv.file, (long long)w->size, r.in.error);
 		mote_exit(mote_reason_error(EBADMSG, "the append-only file is damaged"));
 	}
-	kv_log("'%s' ends in the middle of a command: cut from %lld to %llu bytes", kv.file, (long long)w->size,
-	       (unsigned long long)good);
-	w->size = good;
-	err = mote_file_truncate(w->fd, good);
-	if (!err)
-		err = mote_file_sync(w->fd, false);
-	if (err)
-		die("can't cut", err);
-}
-
-/* False: not a command that belongs there. A real Redis's file has SELECT, and may have MULTI and EXEC. */
-static bool load_command(struct conn *c, struct arg *argv, int argc)
-{
-	const struct command *cmd = argc ? command_find(argv) : NULL;
-
-	if (cmd && cmd->flags & CMD_WRITE && command_arity(cmd, argc))
-		conn_execute(c, argv, argc);
-	else if (argc && !arg_is(argv, "multi") && !arg_is(argv, "exec"))
-		return arg_is(argv, "select") && argc == 2 && argv[1].len == 1 && *argv[1].p == '0';
-	return true;
-}
-
-static void load(struct writer *w)
-{
-	struct conn *c = kv_realloc(NULL, sizeof(*c));
-	int64_t n, commands = 0;
-	int r;
-
-	*c = (struct conn){ .in = { .strict = true, .least = 1 << 20 }, .batch = { .resp = 2, .loading = true } };
-	do {
-		if (!parser_room(&c->in))
-			die("too big a command in", -EFBIG);
-		n = mote_file_read(w->fd, c->in.buf + c->in.len, c->in.room - c->in.len, w->size, MOTE_FOREVER);
-		if (n < 0)
-			die("can't read", n);
-		c->in.len += n;
-		w->size += n;
-		while ((r = parser_next(&c->in)) == PARSE_COMMAND) {
-			if (!load_command(c, c->in.args + c->in.first, c->in.nargs - c->in.first)) {
-				strcpy(c->in.error, "not a command that changes keys");
-				r = PARSE_ERROR;
-				break;
-			}
-			commands++;
-		}
-		conn_run(c);
-		if (c->failed || (c->out.len && memchr(c->out.data, '-', c->out.len)))
-			kv_log("'%s': a command before offset %llu failed", kv.file,
-			       (unsigned long long)(c->in.offset + c->in.pos));
-		c->failed = false;
-		out_drop(&c->out);
-	} while (n && r != PARSE_ERROR);
-	load_end(w, c, r == PARSE_ERROR, c->in.error);
-	for (int s = 0; s < kv.shards; s++)
-		mote_send(kv.shard[s], KV_EXPIRE, NULL, 0);
-	kv_log("loaded %lld commands, %lld bytes", (long long)commands, (long long)w->size);
-	mote_free(c->in.buf);
+	if (w->size != r.size) {
+		kv_log("'%s' ends in the middle of a command: cut from %lld to %lld bytes", kv.file,
+		       (long long)r.size, (long long)w->size);
+		err = mote_file_truncate(w->fd, w->size);
+		if (!err)
+			err = mote_file_sync(w->fd, false);
+		if (err)
+			writer_die("can't cut", err);
+	}
+	kv_log("'%s' has %lld commands in %lld bytes", kv.file, (long long)r.commands, (long long)w->size);
+	mote_free(r.in.buf);
+	mote_free(r.in.args);
 }
 
 void writer_main(void *arg)
@@ -397,10 +378,9 @@ void writer_main(void *arg)
 	w->new_fd = -1;
 	w->fd = mote_file_open(kv.file, O_RDWR | O_CREAT, 0644);
 	if (w->fd < 0)
-		die("can't open", w->fd);
+		writer_die("can't open", w->fd);
 	sync_directory();
-	load(w);
-	w->base = w->size;
+	check_file(w);
 	w->syncer = mote_spawn_opts(&opts);
 	mote_send_every(1000000000, mote_self(), KV_TICK, NULL, 0);
 	for (;;) {

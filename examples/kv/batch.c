@@ -3,13 +3,20 @@
  * A batch carries the commands that a client has sent at once to the shards that own their keys, in one message per
  * shard, and takes the replies in the order of the commands. A shard may answer only the beginning of its part (see
  * REPLY_SLICE); the rest is asked for when it is needed. What was parsed stays in place meanwhile.
+ *
+ * When a shard dies the client waits for its successor, and asks that one, but only if there is no answer: what the dead
+ * one had handed to the writer is done, and answered from there. So these are messages to a monitored process, not
+ * requests (mote_request): those would end with the shard, and leave open whether they were done.
  */
 #include "kv.h"
 
 #include <sys/random.h>
 
 struct part {
-	mote_ref ref;			/* a request that is under way */
+	mote_pid pid;
+	mote_ref monitor;
+	uint32_t shard;
+	bool asked;			/* no answer yet */
 	struct mote_msg *reply;
 	const char *next, *lens;	/* in reply */
 	uint32_t count;			/* commands of this batch for the shard */
@@ -64,7 +71,7 @@ void batch_key(struct batch *b, const struct command *cmd, const struct arg *arg
 {
 	uint64_t hash = key_hash(args[arg].p, args[arg].len);
 
-	add(b, (struct item){ cmd, hash, arg, argc, (hash >> 32) * kv.shards >> 32 });
+	add(b, (struct item){ cmd, hash, arg, argc, hash_shard(hash) });
 }
 
 void batch_shard(struct batch *b, const struct command *cmd, uint32_t shard, uint32_t arg, uint32_t argc)
@@ -81,15 +88,34 @@ static size_t command_size(const struct item *item, const struct arg *args)
 	return (size + 7) & ~(size_t)7;
 }
 
+/* Waits until another than part->pid is in service. */
+static void find_shard(struct part *part, uint32_t shard)
+{
+	struct find find = { shard, part->pid };
+	struct out o = { 0 };
+	struct mote_msg *m;
+
+	out_put(&o, &find, sizeof(find));
+	m = conn_ask(kv.main, &o, KV_FIND);
+	part->shard = shard;
+	part->pid = *(mote_pid *)m->data;
+	part->monitor = mote_monitor(part->pid);
+	if (!part->monitor.id)
+		mote_exit(mote_reason_error(ENOMEM, "no memory for a monitor"));
+	mote_msg_free(m);
+}
+
 /* Sends the shard its commands from item i on. */
 static void ask(struct batch *b, const struct arg *args, uint32_t shard, uint32_t i)
 {
-	struct batch_head head = { .resp = b->resp, .loading = b->loading };
+	struct batch_head head = { .resp = b->resp };
 	struct part *part = &b->parts[shard];
 	size_t size = sizeof(head);
 	struct mote_msg *m;
 	char *to;
 
+	if (!mote_pid_valid(part->pid))
+		find_shard(part, shard);
 	for (uint32_t k = i; k < b->n; k++)
 		if (b->items[k].shard == shard)
 			size += command_size(&b->items[k], args);
@@ -119,22 +145,40 @@ static void ask(struct batch *b, const struct arg *args, uint32_t shard, uint32_
 		head.count++;
 	}
 	memcpy(m->data, &head, sizeof(head));
-	part->ref = mote_request_msg(kv.shard[shard], m);
+	mote_send_msg(part->pid, m);
+	part->asked = true;
 }
 
-static void receive(struct part *part)
+static bool is_for(const struct mote_msg *m, void *arg)
 {
-	struct mote_msg *m = mote_receive_ref(part->ref, MOTE_FOREVER);
+	const struct mote_down_info *down = m->data;
+	struct part *part = arg;
+
+	return m->type == KV_REPLY + part->shard ||
+	       (m->type == MOTE_MSG_DOWN && mote_ref_equal(down->ref, part->monitor));
+}
+
+/* False: the shard died, and nothing was done; there is another to be asked. */
+static bool receive(struct part *part)
+{
+	struct mote_msg *m = mote_receive_match(is_for, part, MOTE_FOREVER);
 	uint32_t n;
 
-	if (!m || m->type != KV_REPLY)
-		mote_exit(mote_reason_error(EPIPE, "a shard is gone"));
+	if (m->type == MOTE_MSG_DOWN) {
+		mote_msg_free(m);
+		/* It is in service after the writer has passed on all answers that the dead one had left with it. */
+		find_shard(part, part->shard);
+		m = mote_receive_type(KV_REPLY + part->shard, MOTE_NOW);
+	}
+	if (!m)
+		return false;
 	memcpy(&n, (char *)m->data + m->size - sizeof(n), sizeof(n));
-	part->ref.id = 0;
+	part->asked = false;
 	part->reply = m;
 	part->next = m->data;
 	part->lens = (char *)m->data + m->size - (n + 1) * sizeof(n);
 	part->left = n;
+	return true;
 }
 
 /*
@@ -154,9 +198,11 @@ void batch_run(struct batch *b, const struct arg *args, struct conn *c, struct o
 
 		if (!part->left) {
 			mote_msg_free(part->reply);
-			if (!part->ref.id)
+			part->reply = NULL;
+			if (!part->asked)
 				ask(b, args, b->items[i].shard, i);
-			receive(part);
+			while (!receive(part))
+				ask(b, args, b->items[i].shard, i);
 			if (whole && !whole->len && part->count == b->n) {
 				out_drop(whole);
 				*whole = (struct out){ part->reply, part->reply->data,

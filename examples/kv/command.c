@@ -42,8 +42,8 @@ static void take_part(struct conn *c, const char *reply, size_t len)
 		out_put(&c->gathered, reply, len);
 }
 
-/* Gives each key (with the `step` - 1 arguments behind it), or each shard, its part; false: an error was replied. */
-static bool split(struct conn *c, const struct command *cmd, struct arg *argv, int step)
+/* Gives each key (with the arguments that belong to it), or each shard, its part; false: an error was replied. */
+static bool split(struct conn *c, const struct command *cmd, struct arg *argv)
 {
 	uint32_t arg = argv + 1 - c->in.args;
 
@@ -53,21 +53,21 @@ static bool split(struct conn *c, const struct command *cmd, struct arg *argv, i
 		for (int s = 0; s < kv.shards; s++)
 			batch_shard(&c->batch, cmd, s, arg, c->argc - 1);
 	else
-		for (int i = 0; i + step < c->argc; i += step)
-			batch_key(&c->batch, cmd, c->in.args, arg + i, step);
+		for (int i = 0; i + cmd->how < c->argc; i += cmd->how)
+			batch_key(&c->batch, cmd, c->in.args, arg + i, cmd->how);
 	batch_run(&c->batch, c->in.args, c, NULL, take_part);
 	return !c->failed;
 }
 
 static void split_to_sum(struct conn *c, struct arg *argv)
 {
-	if (split(c, c->cmd, argv, 1))
+	if (split(c, c->cmd, argv))
 		out_number(&c->out, ':', c->sum);
 }
 
 static void split_to_list(struct conn *c, struct arg *argv)
 {
-	split(c, c->cmd, argv, 1);
+	split(c, c->cmd, argv);
 	out_number(&c->out, '*', c->sum);
 	if (c->gathered.len)
 		out_put(&c->out, c->gathered.data, c->gathered.len);
@@ -78,7 +78,7 @@ static void mset(struct conn *c, struct arg *argv)
 {
 	if (c->argc % 2 == 0)
 		conn_error(c, "ERR wrong number of arguments for 'mset' command");
-	else if (split(c, c->cmd, argv, 2))
+	else if (split(c, c->cmd, argv))
 		ok(c);
 }
 
@@ -86,7 +86,7 @@ static void flushall(struct conn *c, struct arg *argv)
 {
 	if (c->argc > 2 || (c->argc == 2 && !arg_is(&argv[1], "async") && !arg_is(&argv[1], "sync")))
 		conn_error(c, "ERR syntax error");
-	else if (split(c, c->cmd, argv, 1))
+	else if (split(c, c->cmd, argv))
 		ok(c);
 }
 
@@ -289,29 +289,52 @@ static void config(struct conn *c, struct arg *argv)
 
 static void info(struct conn *c, struct arg *argv)
 {
-	static const struct command expires = { "dbsize", 1, CMD_ALL, shard_count, NULL, COUNT_EXPIRES };
-	static const struct command all_keys = { "dbsize", 1, CMD_ALL, shard_count, NULL, COUNT_KEYS };
-	struct mote_process_info process = { .size = sizeof(process) };
+	static const struct command counters[] = {
+		{ "dbsize", 1, CMD_ALL, shard_count, NULL, COUNT_KEYS },
+		{ "dbsize", 1, CMD_ALL, shard_count, NULL, COUNT_EXPIRES },
+		{ "dbsize", 1, CMD_ALL, shard_count, NULL, COUNT_MEMORY },
+	};
 	struct mote_runtime_info runtime = { .size = sizeof(runtime) };
-	unsigned long long keys, memory = 0;
+	long long counts[3];
 	struct out o = { 0 };
 
-	split(c, &all_keys, argv, 1);
-	keys = c->sum;
-	split(c, &expires, argv, 1);
-	for (int s = 0; s < kv.shards; s++)
-		memory += mote_process_info(kv.shard[s], &process) ? 0 : process.memory;
+	for (int i = 0; i < 3; i++) {
+		split(c, &counters[i], argv);
+		counts[i] = c->sum;
+	}
 	mote_runtime_info(&runtime);
 	out_format(&o, "# Server\r\nredis_version:" KV_VERSION "\r\nredis_mode:standalone\r\nprocess_id:%d\r\ntcp_port:%d\r\n"
 		   "uptime_in_seconds:%lld\r\nio:%s\r\nschedulers:%u\r\nshards:%d\r\n\r\n", getpid(), kv.port,
 		   (long long)(mote_now().ns - kv.started.ns) / 1000000000, runtime.io, runtime.schedulers, kv.shards);
-	out_format(&o, "# Clients\r\nmaxclients:%d\r\n\r\n# Memory\r\nused_memory:%llu\r\n\r\n# Persistence\r\nloading:0\r\n"
-		   "aof_enabled:%d\r\naof_last_write_status:%s\r\n\r\n", kv.max_clients, memory, kv.append_only,
-		   kv.write_error ? "err" : "ok");
+	out_format(&o, "# Clients\r\nmaxclients:%d\r\n\r\n# Memory\r\nused_memory:%lld\r\n\r\n# Persistence\r\nloading:0\r\n"
+		   "aof_enabled:%d\r\naof_last_write_status:%s\r\n\r\n", kv.max_clients, counts[COUNT_MEMORY],
+		   kv.append_only, kv.write_error ? "err" : "ok");
 	out_text(&o, "# Replication\r\nrole:master\r\n\r\n# Keyspace\r\n");
-	if (keys)
-		out_format(&o, "db0:keys=%llu,expires=%llu,avg_ttl=0\r\n", keys, (unsigned long long)c->sum);
+	if (counts[COUNT_KEYS])
+		out_format(&o, "db0:keys=%lld,expires=%lld,avg_ttl=0\r\n", counts[COUNT_KEYS], counts[COUNT_EXPIRES]);
 	reply_text(c, &o);
+}
+
+/* To see that it costs nobody else more than time. */
+static void debug(struct conn *c, struct arg *argv)
+{
+	static const struct command crash = { "debug", 3, CMD_ALL, shard_crash, NULL, 0 };
+	int64_t n = -1, until;
+
+	if (c->argc == 3 && !parse_int(argv[2].p, argv[2].len, &n))
+		n = -1;
+	if (arg_is(&argv[1], "segfault-shard") && n >= 0 && n < kv.shards) {
+		batch_shard(&c->batch, &crash, n, argv + 1 - c->in.args, c->argc - 1);
+		conn_run(c);
+	} else if (arg_is(&argv[1], "segfault-connection") && c->argc == 2) {
+		kv_crash();
+	} else if (arg_is(&argv[1], "hog") && n >= 0 && n <= 60000) {
+		for (until = kv_time_ms() + n; kv_time_ms() < until;)
+			;
+		ok(c);
+	} else {
+		subcommand_error(c, argv);
+	}
 }
 
 static void command(struct conn *c, struct arg *argv);
@@ -340,12 +363,12 @@ static const struct command commands[] = {
 	{ "pexpiretime", 2, 0, key_ttl, NULL, HOW_ABSOLUTE },
 	{ "persist",	2, CMD_WRITE, key_persist, NULL, 0 },
 
-	{ "del",	-2, CMD_WRITE | CMD_MANY | CMD_ONE, key_del, split_to_sum, 0 },
-	{ "unlink",	-2, CMD_WRITE | CMD_MANY | CMD_ONE, key_del, split_to_sum, 0 },
-	{ "exists",	-2, CMD_MANY | CMD_ONE, key_exists, split_to_sum, 0 },
-	{ "touch",	-2, CMD_MANY | CMD_ONE, key_exists, split_to_sum, 0 },
-	{ "mget",	-2, CMD_MANY, string_get, split_to_list, 0 },
-	{ "mset",	-3, CMD_MANY | CMD_WRITE, string_set, mset, 0 },
+	{ "del",	-2, CMD_WRITE | CMD_MANY | CMD_ONE, key_del, split_to_sum, 1 },
+	{ "unlink",	-2, CMD_WRITE | CMD_MANY | CMD_ONE, key_del, split_to_sum, 1 },
+	{ "exists",	-2, CMD_MANY | CMD_ONE, key_exists, split_to_sum, 1 },
+	{ "touch",	-2, CMD_MANY | CMD_ONE, key_exists, split_to_sum, 1 },
+	{ "mget",	-2, CMD_MANY, string_get, split_to_list, 1 },
+	{ "mset",	-3, CMD_MANY | CMD_WRITE, string_set, mset, 2 },
 	{ "dbsize",	1, CMD_ALL, shard_count, split_to_sum, COUNT_KEYS },
 	{ "keys",	2, CMD_ALL, shard_keys, split_to_list, 0 },
 	{ "scan",	-2, CMD_ALL, shard_scan_keys, scan, 0 },
@@ -366,6 +389,7 @@ static const struct command commands[] = {
 	{ "config",	-2, 0, NULL, config, 0 },
 	{ "info",	-1, 0, NULL, info, 0 },
 	{ "command",	-1, 0, NULL, command, 0 },
+	{ "debug",	-2, 0, NULL, debug, 0 },
 	{ "bgrewriteaof", 1, 0, NULL, bgrewriteaof, 0 },
 	{ "shutdown",	-1, 0, NULL, shutdown_server, 0 },
 };

@@ -10,10 +10,6 @@
 
 static void append(struct conn *c, const char *reply, size_t len)
 {
-	if (c->batch.loading) {
-		c->failed |= len && *reply == '-';
-		return;
-	}
 	if (len)
 		out_put(&c->out, reply, len);
 	if (c->out.len >= REPLY_SLICE)
@@ -22,7 +18,7 @@ static void append(struct conn *c, const char *reply, size_t len)
 
 void conn_run(struct conn *c)
 {
-	batch_run(&c->batch, c->in.args, c, c->batch.loading ? NULL : &c->out, append);
+	batch_run(&c->batch, c->in.args, c, &c->out, append);
 }
 
 void conn_error(struct conn *c, const char *format, ...)
@@ -86,10 +82,19 @@ bool conn_name(struct conn *c, const struct arg *name)
 	return true;
 }
 
+/* However it ends. The pusher knows the descriptor by its number, which is the next connection's as soon as this one's is
+ * closed. */
 static void leave(void *arg)
 {
-	(void)arg;
+	struct conn *c = arg;
+	mote_ref ended;
+
 	kv.clients--;
+	if (!mote_pid_valid(c->pusher))
+		return;
+	ended = mote_monitor(c->pusher);
+	mote_exit_pid(c->pusher, MOTE_REASON_KILL);
+	mote_msg_free(mote_receive_ref(ended, mote_in_ms(5000)));
 }
 
 static void enter(struct conn *c, int fd)
@@ -98,7 +103,7 @@ static void enter(struct conn *c, int fd)
 
 	*c = (struct conn){ .fd = fd, .id = ++last_id, .in.least = BUFFER_SIZE, .batch.resp = 2 };
 	conn_name(c, &ARG(""));
-	mote_defer(leave, NULL);
+	mote_defer(leave, c);
 	c->closing = kv.clients++ >= kv.max_clients;
 	if (c->closing)
 		conn_error(c, "ERR max number of clients reached");
@@ -180,15 +185,6 @@ static void conn_main(void *arg)
 	conn_flush(c);
 	if (c->closing)
 		linger(c);
-	if (mote_pid_valid(c->pusher)) {
-		/* It knows the descriptor by its number, which is the next connection's as soon as this one is closed. */
-		mote_ref ended = mote_monitor(c->pusher);
-
-		mote_unlink(c->pusher);
-		mote_exit_pid(c->pusher, MOTE_REASON_KILL);
-		mote_msg_free(mote_receive_ref(ended, mote_in_ms(5000)));
-	}
-	mote_exit(MOTE_REASON_SHUTDOWN);	/* not normal: that would leave the pusher, which is linked, alive */
 }
 
 void listener_main(void *arg)

@@ -11,8 +11,9 @@
  *                        writer (aof.c): owns the append-only file; writes (and syncs) once for all that has come,
  *                                        then lets the replies go
  *
- * Beside them a broker (pubsub.c). All are linked to the first process: if one of them dies the server ends, and what
- * was acknowledged is in the file.
+ * Beside them a broker (pubsub.c). All are linked to the first process, the supervisor (supervisor.c). It starts a shard
+ * that died anew, and the new one takes its keys from the file (replay.c). If another one dies the server ends. Either
+ * way what was acknowledged is there.
  *
  * Commands on one key are atomic. Those on many keys are split among the shards: the part of each shard is atomic, the
  * whole is only if there is one shard (--shards 1). KEYS and SCAN see each shard at another moment.
@@ -34,10 +35,11 @@
 #define MISCONF		"MISCONF Errors writing to the AOF file: %s"
 
 enum {					/* message types */
-	KV_FD = 1, KV_STOP,
-	KV_BATCH, KV_REPLY, KV_SNAPSHOT, KV_EXPIRE,
-	KV_LOG, KV_CHUNK, KV_SYNC, KV_TICK, KV_REWRITE, KV_SIZE,
+	KV_FD = 1, KV_STOP, KV_SERVES, KV_FIND,
+	KV_BATCH, KV_SNAPSHOT, KV_EXPIRE,
+	KV_LOG, KV_CHUNK, KV_SYNC, KV_TICK, KV_REWRITE, KV_CUT,
 	KV_SUBSCRIBE, KV_PUBLISH, KV_PUSH, KV_CONFIRM, KV_ACK,
+	KV_REPLY,			/* and the shard's number */
 };
 
 enum { FSYNC_NO, FSYNC_EVERYSEC, FSYNC_ALWAYS };
@@ -46,7 +48,7 @@ enum { FSYNC_NO, FSYNC_EVERYSEC, FSYNC_ALWAYS };
 struct kv {
 	_Atomic int port, shards, append_only, fsync, max_clients;
 	char bind[64], dir[256], file[256];
-	mote_pid main, writer, broker, shard[SHARDS_MAX];
+	mote_pid main, writer, broker;
 	mote_deadline started;
 	_Atomic int clients;
 	/*
@@ -60,9 +62,18 @@ struct kv {
 
 extern struct kv kv;
 
+/* supervisor.c */
+struct find {					/* KV_FIND: answered with the pid of a shard in service, when there is */
+	uint32_t shard;
+	mote_pid not;				/* but not this one: it is dead */
+};
+
+void supervisor_main(void *arg);
+
 /* main.c */
 void *kv_realloc(void *p, size_t size);		/* ends the process when there is no memory */
 int64_t kv_time_ms(void);
+void kv_crash(void);				/* a store to nowhere */
 void kv_log(const char *format, ...) __attribute__((format(printf, 1, 2)));
 const char *config_set(const struct arg *name, const struct arg *value, bool at_start);	/* NULL, or the error */
 int config_get(struct out *o, const struct arg *pattern);	/* appends names and values; how many pairs */
@@ -85,7 +96,8 @@ struct command {
 	unsigned int flags;
 	void (*shard)(struct shard *s, struct arg *argv);	/* by the shard that owns argv[1], or */
 	void (*conn)(struct conn *c, struct arg *argv);		/* by the connection */
-	int how;			/* what makes it different from others with its function */
+	int how;			/* what makes it different from others with its function; CMD_MANY: keys are so
+					 * many arguments apart */
 };
 
 enum { HOW_SECONDS = 1, HOW_ABSOLUTE = 2 };
@@ -107,13 +119,18 @@ struct batch {
 	uint32_t n, room;
 	struct part *parts;
 	int resp;			/* 2 or 3 */
-	bool loading;			/* from the file: nothing is logged, nothing expires */
 };
 
 typedef void (*batch_take)(struct conn *c, const char *reply, size_t len);
 
 void key_hash_init(void);
 uint64_t key_hash(const char *key, size_t len);
+
+static inline uint32_t hash_shard(uint64_t hash)
+{
+	return (hash >> 32) * kv.shards >> 32;
+}
+
 void batch_key(struct batch *b, const struct command *cmd, const struct arg *args, uint32_t arg, uint32_t argc);
 void batch_shard(struct batch *b, const struct command *cmd, uint32_t shard, uint32_t arg, uint32_t argc);
 void batch_run(struct batch *b, const struct arg *args, struct conn *c, struct out *whole, batch_take take);
@@ -121,8 +138,7 @@ void batch_run(struct batch *b, const struct arg *args, struct conn *c, struct o
 /* What a batch looks like on its way: a head, then commands, each padded to 8 bytes; the lengths are followed by the
  * arguments. A reply is the answers, then a uint32_t for each, its length, then their number. */
 struct batch_head {
-	uint32_t count;
-	uint16_t resp, loading;
+	uint32_t count, resp;
 };
 
 struct batch_command {
@@ -163,14 +179,35 @@ struct mote_msg *conn_ask(mote_pid server, struct out *o, uint32_t type);	/* tak
 extern const struct mote_server_ops shard_ops;
 
 /* aof.c */
-void writer_main(void *arg);			/* loads the file, then answers KV_SIZE, and serves */
+void writer_main(void *arg);
+_Noreturn void writer_die(const char *what, int err);
 
-/* KV_LOG: a reply, what is for a rewrite only, what is for the file, this. The reply may be empty: nobody waits. */
+/* KV_LOG: a reply, what is for a rewrite only, what is for the file, this. */
 struct log_tail {
-	struct mote_from from;
+	mote_pid client;		/* who waits for the reply; MOTE_NOBODY: nobody */
 	uint32_t reply, before, log;	/* lengths */
 	uint32_t shard;
 };
+
+/* The answer to KV_CUT: all that the asking shard's predecessor has done is in the file's first `size` bytes, and in
+ * the logs behind this, which could not be written yet. */
+struct cut {
+	int fd;				/* the asker's; or -errno */
+	uint32_t unwritten;		/* that many logs */
+	int64_t size;
+};
+
+/* replay.c */
+struct replay {
+	struct parser in;
+	struct shard *shard;		/* whose keys; NULL: the commands are only looked at */
+	int64_t size;			/* of the file that was read */
+	int64_t commands;
+};
+
+/* Reads the file's first `size` bytes, up to a command that is not whole, or to one that is none (in.error is set). */
+void replay_file(struct replay *r, int fd, int64_t size);
+void shard_replay(struct shard *s);
 
 struct snapshot {				/* KV_SNAPSHOT, and the head of KV_CHUNK: a part of a shard's contents */
 	uint32_t rewrite;			/* which: after a failed one there may be parts of it under way */

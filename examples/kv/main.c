@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: MIT OR GPL-2.0 */
 /*
- * Options, and the first process: it starts the others, in order, and waits for the end.
+ * Settings, and the beginning.
  */
 #include "kv.h"
 
-#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <sys/resource.h>
@@ -112,67 +111,17 @@ int64_t kv_time_ms(void)
 	return now.tv_sec * INT64_C(1000) + now.tv_nsec / 1000000;
 }
 
-static mote_pid start(const char *name, mote_fn fn, const struct mote_server_ops *server, void *arg)
+void kv_crash(void)
 {
-	struct mote_spawn_opts opts = { .size = sizeof(opts), .fn = fn, .server = server, .arg = arg,
-					.flags = MOTE_LINK, .label = name };
-	mote_pid pid = mote_spawn_opts(&opts);
+	volatile int *volatile nowhere = NULL;
 
-	if (!mote_pid_valid(pid))
-		mote_exit(mote_reason_error(-mote_errno(), name));
-	return pid;
+	*nowhere = 1;
 }
 
 static void report(int level, const char *text, void *arg)
 {
 	(void)level, (void)arg;
 	kv_log("%s", text);
-}
-
-static void start_all(void)
-{
-	struct mote_runtime_info runtime = { .size = sizeof(runtime) };
-	struct mote_msg *m;
-
-	mote_runtime_info(&runtime);
-	kv.main = mote_self();
-	kv.started = mote_now();
-	if (!kv.shards)
-		kv.shards = runtime.schedulers;
-	kv.broker = start("broker", NULL, &broker_ops, NULL);
-	for (intptr_t i = 0; i < kv.shards; i++)
-		kv.shard[i] = start("shard", NULL, &shard_ops, (void *)i);
-	if (kv.append_only) {
-		kv.writer = start("writer", writer_main, NULL, NULL);
-		if (mote_call(kv.writer, KV_SIZE, NULL, 0, &m, MOTE_FOREVER))
-			mote_exit(mote_reason_error(EIO, "the append-only file could not be loaded"));
-		mote_msg_free(m);
-	}
-	start("listener", listener_main, NULL, NULL);
-}
-
-static void main_process(void *arg)
-{
-	struct mote_msg *m;
-	char why[256];
-
-	(void)arg;
-	mote_trap_exit(true);
-	mote_os_signal(SIGTERM, true);
-	mote_os_signal(SIGINT, true);
-	start_all();
-	do {
-		m = mote_receive(MOTE_FOREVER);
-		if (mote_msg_exit(m)) {
-			mote_reason_format(&mote_msg_exit(m)->reason, why, sizeof(why));
-			kv_log("a process that the server can't do without has ended: %s", why);
-			mote_exit(mote_reason_error(EPIPE, "incomplete"));
-		}
-	} while (m->type != KV_STOP && m->type != MOTE_MSG_OS_SIGNAL);
-	/* What is acknowledged is written; now it is also made to last. */
-	if (kv.append_only)
-		mote_call(kv.writer, KV_STOP, NULL, 0, NULL, MOTE_FOREVER);
-	kv_log("bye");
 }
 
 int main(int argc, char **argv)
@@ -202,5 +151,5 @@ int main(int argc, char **argv)
 	}
 	key_hash_init();
 	command_init();
-	return mote_run(main_process, NULL, &opts) != 0;
+	return mote_run(supervisor_main, NULL, &opts) != 0;
 }

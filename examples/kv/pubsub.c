@@ -140,7 +140,7 @@ static void broker_call(void *state, struct mote_from from, const struct mote_ms
 	if (m->type == KV_PUBLISH) {
 		int64_t n = publish(state, m);
 
-		mote_reply(from, KV_REPLY, &n, sizeof(n));
+		mote_reply(from, KV_PUBLISH, &n, sizeof(n));
 		return;
 	}
 	who = subscriber_of(state, sub);

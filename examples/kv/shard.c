@@ -31,10 +31,9 @@ void shard_save(struct out *o, struct entry *e)
 }
 
 /* Answers; by way of the writer when there is something to log, or something logged has not been written yet. */
-static void finish(struct shard *s, struct mote_from from)
+static void finish(struct shard *s)
 {
-	struct log_tail tail = { from, s->reply.len, s->before.len, s->log.len, s->index };
-
+	struct log_tail tail = { s->client, s->reply.len, s->before.len, s->log.len, s->index };
 	bool all_logged = s->sent == atomic_load_explicit(&kv.logged[s->index], memory_order_relaxed);
 
 	if (s->log.len || (!all_logged && !kv.write_error)) {
@@ -45,12 +44,22 @@ static void finish(struct shard *s, struct mote_from from)
 		out_put(&s->reply, &tail, sizeof(tail));
 		s->before.len = s->log.len = 0;
 		s->sent++;
+		s->client = MOTE_NOBODY;
 		mote_send_msg(kv.writer, out_take(&s->reply, KV_LOG));
-	} else if (from.ref.id) {
-		mote_reply_msg(from, out_take(&s->reply, KV_REPLY));
+	} else if (mote_pid_valid(tail.client)) {
+		s->client = MOTE_NOBODY;
+		mote_send_msg(tail.client, out_take(&s->reply, KV_REPLY + s->index));
 	}
 	if (s->log.room > REPLY_SLICE)
 		out_drop(&s->log);
+}
+
+void shard_run(struct shard *s, const struct command *cmd, uint64_t hash, struct arg *argv, int argc)
+{
+	s->cmd = cmd;
+	s->hash = hash;
+	s->argc = argc;
+	cmd->shard(s, argv);
 }
 
 static void run(struct shard *s, const struct batch_command *c)
@@ -66,10 +75,7 @@ static void run(struct shard *s, const struct batch_command *c)
 		s->argv[i + 1] = (struct arg){ text, c->lens[i] };
 		text += c->lens[i];
 	}
-	s->cmd = c->cmd;
-	s->argc = c->argc + 1;
-	s->hash = c->hash;
-	c->cmd->shard(s, s->argv);
+	shard_run(s, c->cmd, c->hash, s->argv, c->argc + 1);
 }
 
 /* Random keys are not in the cache: better to wait for all of them at once than for each. */
@@ -83,16 +89,15 @@ static void prefetch(struct shard *s, const struct batch_head *head)
 	}
 }
 
-static void shard_call(void *state, struct mote_from from, const struct mote_msg *m)
+static void run_batch(struct shard *s, const struct mote_msg *m)
 {
 	const struct batch_head *head = m->data;
 	const char *next = (const char *)(head + 1);
-	struct shard *s = state;
 	uint32_t n = 0;
 
-	s->now = 0;
+	s->client = m->from;
+	s->count = head->count;
 	s->resp = head->resp;
-	s->loading = head->loading;
 	if (head->count > s->lens_room) {
 		s->lens_room = head->count * 2;
 		s->lens = kv_realloc(s->lens, s->lens_room * sizeof(*s->lens));
@@ -113,7 +118,31 @@ static void shard_call(void *state, struct mote_from from, const struct mote_msg
 	}
 	out_put(&s->reply, s->lens, n * sizeof(n));
 	out_put(&s->reply, &n, sizeof(n));
-	finish(s, from);
+	finish(s);
+}
+
+void shard_reply_errors(struct out *o, uint32_t n, const char *error)
+{
+	uint32_t len = strlen(error) + 3;
+
+	for (uint32_t i = 0; i < n; i++)
+		out_format(o, "-%s\r\n", error);
+	for (uint32_t i = 0; i < n; i++)
+		out_put(o, &len, sizeof(len));
+	out_put(o, &n, sizeof(n));
+}
+
+/* Others who wait ask the next one again. Whose commands it died of must not, or that one would die, too. */
+static void shard_terminate(void *state, const struct mote_reason *why)
+{
+	struct shard *s = state;
+	struct out o = { 0 };
+
+	(void)why;
+	if (!mote_pid_valid(s->client))
+		return;
+	shard_reply_errors(&o, s->count, "ERR the shard died while it ran this; nothing of it was done");
+	mote_send_msg(s->client, out_take(&o, KV_REPLY + s->index));
 }
 
 static void save_entry(struct shard *s, struct entry *e, void *o)
@@ -149,10 +178,11 @@ static void shard_info(void *state, const struct mote_msg *m)
 	struct shard *s = state;
 
 	s->now = 0;
-	s->loading = false;
-	if (m->type == KV_EXPIRE) {
+	if (m->type == KV_BATCH) {
+		run_batch(s, m);
+	} else if (m->type == KV_EXPIRE) {
 		shard_expire_due(s);
-		finish(s, (struct mote_from){ 0 });
+		finish(s);
 	} else if (m->type == KV_SNAPSHOT) {
 		struct snapshot order = *(struct snapshot *)m->data;
 
@@ -168,7 +198,12 @@ static void shard_info(void *state, const struct mote_msg *m)
 
 static int shard_init(void *state, void *arg)
 {
-	((struct shard *)state)->index = (intptr_t)arg;
+	struct shard *s = state;
+
+	s->index = (intptr_t)arg;
+	if (kv.append_only)
+		shard_replay(s);
+	mote_send(kv.main, KV_SERVES, &s->index, sizeof(s->index));
 	return 0;
 }
 
@@ -176,14 +211,25 @@ const struct mote_server_ops shard_ops = {
 	.size = sizeof(struct mote_server_ops),
 	.state_size = sizeof(struct shard),
 	.init = shard_init,
-	.call = shard_call,
 	.info = shard_info,
+	.terminate = shard_terminate,
 };
 
 void shard_count(struct shard *s, struct arg *argv)
 {
+	struct mote_process_info info = { .size = sizeof(info) };
+
 	(void)argv;
-	out_number(&s->reply, ':', s->cmd->how == COUNT_KEYS ? s->keys : s->nheap);
+	if (s->cmd->how == COUNT_MEMORY)
+		mote_process_info(mote_self(), &info);
+	out_number(&s->reply, ':', s->cmd->how == COUNT_MEMORY ? info.memory :
+				   s->cmd->how == COUNT_KEYS ? s->keys : s->nheap);
+}
+
+void shard_crash(struct shard *s, struct arg *argv)
+{
+	(void)s, (void)argv;
+	kv_crash();
 }
 
 /* All keys are deleted by name when there are other shards: the file is one, and FLUSHALL would be for all of them. */

@@ -43,7 +43,9 @@ struct shard {
 	uint64_t hash;			/* of its key */
 	int64_t now;			/* of the current batch; 0: not asked yet */
 	int resp;
-	bool loading;
+	bool loading;			/* from the file: nothing is logged, nothing expires */
+	mote_pid client;		/* whose batch is being run, */
+	uint32_t count;			/* of that many commands */
 
 	struct out reply, log;
 	struct out before;		/* for a rewrite: what entries were before this batch changed them */
@@ -82,6 +84,8 @@ uint64_t shard_scan(struct shard *s, uint64_t cursor, shard_visit visit, void *a
 int64_t shard_now(struct shard *s);
 void shard_log(struct shard *s, const struct arg *args, unsigned int n);
 void shard_save(struct out *o, struct entry *e);	/* as the command that makes it anew */
+void shard_run(struct shard *s, const struct command *cmd, uint64_t hash, struct arg *argv, int argc);
+void shard_reply_errors(struct out *o, uint32_t n, const char *error);	/* to a batch of n commands */
 
 #define SHARD_LOG(s, ...) \
 	shard_log(s, (struct arg[]){ __VA_ARGS__ }, sizeof((struct arg[]){ __VA_ARGS__ }) / sizeof(struct arg))
@@ -90,8 +94,8 @@ void shard_save(struct out *o, struct entry *e);	/* as the command that makes it
 typedef void shard_command(struct shard *s, struct arg *argv);
 shard_command string_get, string_set, string_getdel, string_add, string_incrbyfloat, string_overwrite, string_strlen,
 	string_getrange, key_del, key_exists, key_type, key_expire, key_ttl, key_persist;
-shard_command shard_count, shard_keys, shard_scan_keys, shard_flush;
+shard_command shard_count, shard_keys, shard_scan_keys, shard_flush, shard_crash;
 
-enum { COUNT_KEYS, COUNT_EXPIRES };
+enum { COUNT_KEYS, COUNT_EXPIRES, COUNT_MEMORY };
 
 #endif

@@ -2,6 +2,7 @@
 /*
  * load port				prints a port that is free
  * load run PORT NOTES CONNECTIONS	changes keys until the server goes away; notes what was acknowledged
+ * load run PORT NOTES CONNECTIONS SECONDS	for that long; a connection that ends before is an error
  * load check PORT NOTES CONNECTIONS	compares the server's keys with the notes
  *
  * kv_load.h as a program, for scripts. Exit status 0: all as promised.
@@ -28,7 +29,7 @@ static bool notes(struct load *load, const char *path, const char *how)
 
 static int usage(void)
 {
-	fprintf(stderr, "usage: load port | load run|check PORT NOTES CONNECTIONS\n");
+	fprintf(stderr, "usage: load port | load run|check PORT NOTES CONNECTIONS [SECONDS]\n");
 	return 2;
 }
 
@@ -37,13 +38,13 @@ int main(int argc, char **argv)
 	struct load load = { 0 };
 	unsigned long changes, keys = 0;
 	double begun;
-	int wrong;
+	int wrong, seconds = argc == 6 ? atoi(argv[5]) : 0;
 
 	if (argc == 2 && !strcmp(argv[1], "port")) {
 		printf("%d\n", port_free());
 		return 0;
 	}
-	if (argc != 5 || atoi(argv[4]) < 1 || atoi(argv[4]) > 1000)
+	if ((argc != 5 && argc != 6) || atoi(argv[4]) < 1 || atoi(argv[4]) > 1000)
 		return usage();
 	load_init(&load, atoi(argv[4]));
 	if (!notes(&load, argv[3], "r")) {
@@ -53,10 +54,15 @@ int main(int argc, char **argv)
 	if (!strcmp(argv[1], "run")) {
 		begun = seconds_now();
 		load_start(&load, atoi(argv[2]));
-		changes = load_wait(&load);
-		printf("%lu changes acknowledged in %.1f s by %d connections\n", changes,
+		sleep_ms(seconds * 1000);
+		changes = seconds ? load_stop(&load) : load_wait(&load);
+		printf("%lu changes acknowledged in %.1f s by %d connections", changes,
 		       seconds_now() - begun, load.count);
-		if (!notes(&load, argv[3], "w"))
+		if (seconds)
+			printf(", %d of them cut off; the slowest answer took %.0f ms", load_cuts(&load),
+			       load_worst_ms(&load));
+		printf("\n");
+		if (!notes(&load, argv[3], "w") || (seconds && load_cuts(&load)))
 			return 2;
 	} else if (!strcmp(argv[1], "check")) {
 		for (int i = 0; i < load.count; i++)
