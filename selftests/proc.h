@@ -139,6 +139,28 @@ static inline void test_describe(const struct mote_msg *m)
 	test_note("got type %#x, %u bytes, from " MOTE_PID_FMT " %s", m->type, m->size, MOTE_PID_ARG(m->from), why);
 }
 
+static inline bool test_skip_seeded(const char *why)
+{
+	const char *seed = getenv("MOTE_SEED");
+
+	if (!seed || !*seed)
+		return false;
+	selftest_skip(why);
+	return true;
+}
+
+/* For cases in which processes wait for others in their own code: in a seeded run, on one thread, they would for ever. */
+static inline bool test_one_thread(void)
+{
+	return test_skip_seeded("MOTE_SEED: it computes until another thread has done something");
+}
+
+/* For cases about who runs next. */
+static inline bool test_left_to_chance(void)
+{
+	return test_skip_seeded("MOTE_SEED: chance decides who runs next");
+}
+
 /* The next message is of this type; takes it. */
 static inline bool got_type(uint32_t type)
 {

@@ -303,6 +303,156 @@ static void exit_skips_to_the_next(void)
 	EXPECT(!strcmp(trace, "321"));
 }
 
+static void crashes_in_cleanup(void *arg)
+{
+	int *volatile nowhere = NULL;
+
+	add(arg);
+	*nowhere = 1;
+}
+
+static volatile int deepest = INT32_MAX;
+
+static int runs_over(int depth)
+{
+	volatile char frame[1000];
+
+	frame[0] = frame[999] = (char)depth;
+	return depth < deepest ? runs_over(depth + 1) + frame[0] + frame[999] : 0;
+}
+
+static void runs_over_in_cleanup(void *arg)
+{
+	add(arg);
+	runs_over(0);
+}
+
+static void aborts_in_cleanup(void *arg)
+{
+	add(arg);
+	abort();
+}
+
+static void cleanups_that_crash(void *arg)
+{
+	struct end *e = arg;
+	char text[64] = "why it ended";
+
+	mote_defer(add, "1");
+	mote_defer(crashes_in_cleanup, "2");
+	mote_defer(runs_over_in_cleanup, "3");
+	mote_defer(aborts_in_cleanup, "4");
+	mote_defer(add, "5");
+	if (e->how == 'x')
+		mote_exit(mote_reason_error(EIO, text));
+	mote_send(e->boss, READY, NULL, 0);
+	mote_sleep(MOTE_FOREVER);
+}
+
+/* Each crash gives the stack up, on which mote_exit() has left what it was given. */
+static void crash_skips_to_the_next(void)
+{
+	if (SANITIZED) {
+		selftest_skip("sanitizers report crashes themselves");
+		return;
+	}
+	for (int i = 0; i < 2; i++) {
+		struct end e = { mote_self(), i ? 'k' : 'x' };
+		struct mote_msg *m;
+		mote_ref ref;
+		mote_pid p;
+
+		trace_clear();
+		p = mote_spawn_monitor(cleanups_that_crash, &e, &ref);
+		if (i && EXPECT(got_type(READY)))
+			mote_exit_pid(p, MOTE_REASON_KILL);
+		m = mote_receive_ref(ref, PATIENCE);
+		if (!EXPECT(is_down(m, ref, p, i ? MOTE_KILLED : MOTE_ERROR)))
+			test_describe(m);
+		else if (!i)
+			EXPECT(mote_msg_down(m)->reason.code == EIO && mote_msg_down(m)->reason.size >= 12 &&
+			       !memcmp(mote_msg_down(m)->reason.data, "why it ended", 12));
+		mote_msg_free(m);
+		if (!EXPECT(!strcmp(trace, "54321")))
+			test_note("\"%s\"", trace);
+	}
+}
+
+static void scribbles(void *arg)
+{
+	void *mem[64];
+
+	(void)arg;
+	for (int i = 0; i < 64; i++)
+		mem[i] = memset(mote_alloc(200), 'z', 200);
+	for (int i = 0; i < 64; i++)
+		mote_free(mem[i]);
+}
+
+static void reason_in_own_memory(void *arg)
+{
+	char *text = mote_alloc(200);
+
+	memset(text, *(char *)arg, 200);
+	mote_defer(scribbles, NULL);
+	mote_defer(mote_free, text);
+	mote_exit((struct mote_reason){ .kind = MOTE_CUSTOM, .code = 7, .data = text, .size = 200 });
+}
+
+static void reason_outlives_memory(void)
+{
+	mote_ref ref;
+	mote_pid p = mote_spawn_monitor(reason_in_own_memory, "r", &ref);
+	struct mote_msg *m = mote_receive_ref(ref, PATIENCE);
+	const char *data = is_down(m, ref, p, MOTE_CUSTOM) ? mote_msg_down(m)->reason.data : NULL;
+
+	if (!EXPECT(data && mote_msg_down(m)->reason.code == 7 && mote_msg_down(m)->reason.size == 200 && data[0] == 'r' &&
+		    !memcmp(data, data + 1, 199)))
+		test_describe(m);
+	mote_msg_free(m);
+}
+
+static _Atomic bool may_end;
+static _Atomic unsigned long laps;
+
+static void loops(void *arg)
+{
+	while (!atomic_load(&may_end))
+		atomic_fetch_add(&laps, 1);
+	add(arg);
+}
+
+static void ends_in_a_loop(void *arg)
+{
+	mote_defer(add, "1");
+	mote_defer(loops, arg);
+	mote_register("loops", mote_self());
+}
+
+/* Nothing ends it; it is seen, and loses its scheduler to the others. */
+static void endless_cleanup(void)
+{
+	mote_ref ref;
+	mote_pid p;
+
+	trace_clear();
+	atomic_store(&may_end, false);
+	atomic_store(&laps, 0);
+	p = mote_spawn_monitor(ends_in_a_loop, "2", &ref);
+	while (!atomic_load(&laps))
+		mote_sleep(mote_in_us(100));
+	for (int i = 0; i < 3; i++) {
+		mote_exit_pid(p, MOTE_REASON_KILL);
+		mote_sleep(mote_in_ms(2));
+		EXPECT_EQ(test_info(p).state, MOTE_EXITING);
+		EXPECT(mote_pid_equal(mote_whereis("loops"), p));
+	}
+	EXPECT(ping(mote_spawn(mirror, NULL)));
+	atomic_store(&may_end, true);
+	EXPECT(got_down(ref, p, MOTE_NORMAL));
+	EXPECT(!strcmp(trace, "21"));
+}
+
 static _Atomic unsigned long counted;
 
 static void count(void *arg)
@@ -360,6 +510,9 @@ int main(void)
 	selftest_process("in cleanups all waits together are bounded", all_waits_are_bounded);
 	selftest_process("exit signals during cleanups change nothing", signals_meanwhile);
 	selftest_process("mote_exit in a cleanup goes on with the next", exit_skips_to_the_next);
+	selftest_process("a crash in a cleanup goes on with the next", crash_skips_to_the_next);
+	selftest_process("the reason outlives the memory that it was in", reason_outlives_memory);
+	selftest_process("a cleanup that never ends is seen, and holds nobody up", endless_cleanup);
 	selftest_process_opts("race: kill against defer", race_kill, SCHEDULERS(2));
 	return selftest_done();
 }

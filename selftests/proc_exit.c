@@ -447,6 +447,8 @@ static void at_the_next_call(void *arg)
 
 static void next_call(void)
 {
+	if (test_one_thread())
+		return;
 	on_first_scheduler(at_the_next_call, NULL);
 }
 

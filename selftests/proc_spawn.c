@@ -199,7 +199,8 @@ static void bad_options(void)
 	refused(OPTS(.fn = mark, .flags = 1u << 30), -EINVAL);
 	refused(OPTS(.fn = mark, .priority = 99), -EINVAL);
 	refused(OPTS(.fn = mark, .priority = -1), -EINVAL);
-	refused(OPTS(.fn = mark, .reserved = 1), -EINVAL);
+	refused(OPTS(.fn = mark, .mailbox_policy = MOTE_MAILBOX_DROP), -EINVAL);
+	refused(OPTS(.fn = mark, .mailbox_limit = 1, .mailbox_policy = 3), -EINVAL);
 	refused(OPTS(.fn = mark, .name = ""), -EINVAL);
 	memset(name, 'n', 256);
 	name[256] = 0;

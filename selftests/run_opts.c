@@ -68,6 +68,7 @@ static void affinity(void)
 	int cpu = 0;
 
 	unsetenv("MOTE_SCHEDULERS");
+	unsetenv("MOTE_SEED");
 	if (sched_getaffinity(0, sizeof(all), &all)) {
 		selftest_skip("the affinity can't be read");
 		return;

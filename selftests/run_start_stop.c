@@ -234,9 +234,12 @@ static int stop_with_the_stuck(void)
 
 static void names_the_living(void)
 {
-	pid_t pid = fork();
 	int status = -1;
+	pid_t pid;
 
+	if (test_one_thread())
+		return;
+	pid = fork();
 	if (pid == 0)
 		_exit(stop_with_the_stuck());
 	EXPECT(pid > 0);

@@ -118,7 +118,8 @@ MOTE_API void mote_check(void);
  * From begin to end, or, if end is NULL, all code of the program or shared library that holds begin, which must stay
  * loaded. It has to be compiled with unwind tables or frame pointers, as is usual. What was said holds until the program
  * ends. 0; -EINVAL (no code, or not of one object); -EPERM: this library's, the C library's or the loader's, or
- * malloc or pthread_mutex_lock are in it (a program that is linked statically can register parts); -ENOSPC (64 ranges).
+ * malloc or pthread_mutex_lock are in it (a program that brings an allocator of its own can register parts; one that
+ * is linked with a static C library cannot register any); -ENOSPC (64 ranges).
  * Any thread, also before mote_start().
  */
 MOTE_API int mote_async_code(const void *begin, const void *end);

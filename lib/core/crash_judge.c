@@ -110,7 +110,8 @@ static const char *walk_stack(struct walk *w, struct crash_record *record)
 		if (!w->began && record->nr_frames < MOTE_CRASH_FRAMES)
 			record->frames[record->nr_frames++] = w->u.pc;
 		look_at(w, at);
-	} while (++depth < MAX_DEPTH && unwind_step(&w->u));
+		/* Further out there may be more, which has ended: cleanups run on top of what the process was doing. */
+	} while (!w->began && ++depth < MAX_DEPTH && unwind_step(&w->u));
 	if (!w->began)
 		w->exit = 0;
 	if (w->u.in_signal)

@@ -17,7 +17,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define MAX_FRAMES	64
+#define MAX_LINES	64
 #define LINE		512
 #define BLOCKED_MS	2000		/* how long a full pipe at stderr may hold the end up */
 #define BACKSTOP_S	10
@@ -40,7 +40,10 @@ static void line_write(struct text *t)
 	t->length = 0;
 }
 
-/* A string that the program has given long ago: by way of the kernel, which does not fault where it has gone. */
+/*
+ * A string that the program has given long ago: by way of the kernel, which does not fault where it has gone. (Not by
+ * write(): a sanitizer looks at what that is given.)
+ */
 static bool string_copy(char *to, size_t size, const char *from)
 {
 	ssize_t n = 0;
@@ -48,7 +51,7 @@ static bool string_copy(char *to, size_t size, const char *from)
 
 	if (pipe2(ends, O_CLOEXEC | O_NONBLOCK))
 		return false;
-	while (n < (ssize_t)size - 1 && write(ends[1], from + n, 1) == 1)
+	while (n < (ssize_t)size - 1 && syscall(SYS_write, ends[1], from + n, 1) == 1)
 		n++;
 	n = read(ends[0], to, (size_t)n);
 	to[n > 0 ? n : 0] = 0;
@@ -124,13 +127,43 @@ static void backstop(void)
 		syscall(SYS_timer_settime, timer, 0, &when, NULL);
 }
 
+/* Of a recursion one line. */
+static void report_frames(struct text *t, struct unwind *u)
+{
+	unsigned int depth = 0, same;
+	uintptr_t pc, at;
+	bool more;
+
+	for (int lines = 0; lines < MAX_LINES; lines++) {
+		pc = u->pc;
+		at = unwind_at(u);
+		same = 0;
+		do {
+			same++;
+			more = unwind_step(u);
+		} while (more && u->pc == pc);
+		text_string(t, "mote:   #");
+		text_number(t, depth);
+		text_char(t, ' ');
+		put_address(t, pc, at);
+		if (same > 1) {
+			text_string(t, " (");
+			text_number(t, same);
+			text_string(t, " times)");
+		}
+		line_write(t);
+		depth += same;
+		if (!more)
+			break;
+	}
+}
+
 void crash_report(const struct crash_scene *scene)
 {
 	struct timespec pause = { .tv_sec = 1 };
 	char line[LINE];
 	struct text t = { .buf = line, .size = sizeof(line) };
 	struct unwind u;
-	int depth = 0;
 
 	/* seq_cst: one reports; others that crash meanwhile wait for the end */
 	if (atomic_exchange(&reporting, true)) {
@@ -155,13 +188,7 @@ void crash_report(const struct crash_scene *scene)
 	text_string(&t, scene->why);
 	text_string(&t, ": the program ends");
 	line_write(&t);
-	do {
-		text_string(&t, "mote:   #");
-		text_number(&t, (uint64_t)depth);
-		text_char(&t, ' ');
-		put_address(&t, u.pc, unwind_at(&u));
-		line_write(&t);
-	} while (++depth < MAX_FRAMES && unwind_step(&u));
+	report_frames(&t, &u);
 }
 
 void crash_die(int sig)

@@ -414,7 +414,7 @@ static void log_abnormal(struct process *p, const struct mote_reason *reason)
 	const char *label = extra ? atomic_load_explicit(&extra->label, memory_order_relaxed) : NULL;
 	char text[768];
 
-	if (reason->kind <= MOTE_SHUTDOWN || reason->kind == MOTE_KILLED || !runtime_logs())
+	if (!runtime_logs())
 		return;
 	mote_reason_format(reason, text, sizeof(text));
 	runtime_log(MOTE_LOG_ERROR, "process " MOTE_PID_FMT " %s%sended: %s", MOTE_PID_ARG(process_pid(p)),
@@ -448,7 +448,8 @@ static void process_bury(struct scheduler *s, struct process *p, const struct mo
 	counter_add(&counts[s->index].ended, 1);
 	links_tell(s, p, reason);
 	watchers_tell(s, p, reason);
-	log_abnormal(p, reason);
+	if (unlikely(reason->kind > MOTE_SHUTDOWN && reason->kind != MOTE_KILLED))
+		log_abnormal(p, reason);
 	if (unlikely(p->root))
 		runtime_root_ended(reason);
 	if (p->fatal)

@@ -371,7 +371,12 @@ static void park(struct scheduler *s)
 
 bool schedulers_all_parked(void)
 {
-	return atomic_load_explicit(&nr_parked, memory_order_relaxed) == nr_schedulers;
+	/* Not nr_parked: who wakes one lowers it a moment after that one may be running. */
+	for (unsigned int i = 0; i < nr_schedulers; i++) {
+		if (!atomic_load_explicit(&schedulers[i]->parked, memory_order_relaxed))
+			return false;
+	}
+	return true;
 }
 
 /* What waits on s for its worker. Racy by intent. */

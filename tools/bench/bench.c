@@ -3,7 +3,9 @@
  * mote-bench: measures what mote costs. usage: mote-bench [--json] [--seconds S] [--runs N] [--list] [NAME...]
  *
  * A line per figure: name, value (the median), unit, then min, median and max over the runs, CPU time, and runs.
- * NAME may be a shell pattern. `--against PID PORT echo|kv` measures a server that runs already.
+ * NAME may be a shell pattern. `--against PID PORT echo|kv` measures a server that runs already. `--rounds N NAME`
+ * does a fixed amount of work here, in this OS process, and only says how many operations that was: for tools that
+ * count instead of timing.
  */
 #include "bench.h"
 
@@ -39,11 +41,12 @@ struct series {
 
 static const struct bench *const groups[] = {
 	bench_messages, bench_receive, bench_spawn, bench_memory, bench_timers, bench_skynet, bench_echo,
-	bench_kv, bench_two,
+	bench_kv, bench_two, bench_supervise, bench_neighbour, bench_overseer,
 };
 
 static double seconds = 0.25;
 static unsigned int runs = 7;
+static uint64_t rounds;
 static bool json;
 static int cpus[2];
 static int nr_cpus;
@@ -108,12 +111,15 @@ void bench_figure(const char *name, double value, const char *unit, double cpu)
 
 	snprintf(f.name, sizeof(f.name), "%s", name);
 	snprintf(f.unit, sizeof(f.unit), "%s", unit);
+	if (rounds)
+		return;
 	bench_check(write(report_fd, &f, sizeof(f)) == sizeof(f), "the parent takes figures");
 }
 
 void bench_begin(struct bench_clock *clock)
 {
 	clock->operations = 0;
+	clock->rounds = 0;
 	clock->cpu = bench_cpu();
 	clock->wall = bench_now();
 }
@@ -121,6 +127,8 @@ void bench_begin(struct bench_clock *clock)
 bool bench_more(struct bench_clock *clock, uint64_t n)
 {
 	clock->operations += n;
+	if (rounds)
+		return ++clock->rounds < rounds;
 	return (double)(bench_now() - clock->wall) < seconds * 1e9;
 }
 
@@ -129,6 +137,10 @@ void bench_end(struct bench_clock *clock, const char *name)
 	int64_t wall = bench_now() - clock->wall;
 	int64_t cpu = bench_cpu() - clock->cpu;
 
+	if (rounds) {
+		printf("%s %llu operations\n", name, (unsigned long long)clock->operations);
+		fflush(stdout);
+	}
 	bench_figure(name, (double)wall / clock->operations, "ns", (double)cpu / clock->operations);
 }
 
@@ -173,12 +185,12 @@ const struct mote_server_ops bench_echo_server = {
 	.call = echo_call,
 };
 
-void bench_call(mote_pid server, uint64_t seed)
+void bench_call(mote_pid server, uint64_t seed, mote_deadline deadline)
 {
 	struct bench_payload p = bench_payload(seed);
 	struct mote_msg *reply;
 
-	bench_check(mote_call(server, 2, &p, sizeof(p), &reply, MOTE_FOREVER) == 0, "the call is answered");
+	bench_check(mote_call(server, 2, &p, sizeof(p), &reply, deadline) == 0, "the call is answered");
 	bench_check(reply->size == sizeof(p) && bench_payload_is(reply->data, seed), "the answer is right");
 	mote_msg_free(reply);
 }
@@ -392,7 +404,7 @@ static int bench_one(const struct bench *b)
 			err = run_pair(b, all, &nr);
 			continue;
 		}
-		got = run_once(b, 1, figures);
+		got = run_once(b, b->schedulers ? b->schedulers : 1, figures);
 		err = got < 0 ? -1 : 0;
 		for (int i = 0; i < got; i++)
 			series_add(all, &nr, &figures[i]);
@@ -436,10 +448,22 @@ static int against(pid_t pid, unsigned short port, const char *what)
 	return 0;
 }
 
+static int fixed(const char *name)
+{
+	for (size_t g = 0; g < sizeof(groups) / sizeof(groups[0]); g++) {
+		for (const struct bench *b = groups[g]; b->name; b++) {
+			if (!strcmp(b->name, name) && b->run)
+				return mote_run(b->run, NULL, NULL);
+		}
+	}
+	return 2;
+}
+
 static int usage(void)
 {
 	fprintf(stderr, "usage: mote-bench [--json] [--seconds S] [--runs N] [--list] [NAME...]\n"
-		"       mote-bench [--seconds S] --against PID PORT echo|kv\n");
+		"       mote-bench [--seconds S] --against PID PORT echo|kv\n"
+		"       mote-bench --rounds N NAME\n");
 	return 2;
 }
 
@@ -461,6 +485,8 @@ int main(int argc, char **argv)
 			runs = atoi(argv[++i]);
 		else if (!strcmp(argv[i], "--against") && i + 4 == argc)
 			return against(atoi(argv[i + 1]), atoi(argv[i + 2]), argv[i + 3]);
+		else if (!strcmp(argv[i], "--rounds") && i + 3 == argc && (rounds = strtoull(argv[i + 1], NULL, 10)))
+			return fixed(argv[i + 2]);
 		else
 			return usage();
 	}

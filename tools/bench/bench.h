@@ -12,17 +12,23 @@ struct bench {
 	const char *name;
 	mote_fn run;		/* the first process of the child's runtime */
 	void (*host)(void);	/* or: runs in the child itself, which starts and pins OS processes as it likes */
+	unsigned int schedulers;	/* 0: one, on one CPU */
 	bool pair;		/* run it with one scheduler, then with two, and report the speed-up */
 	unsigned int runs;	/* 0: as many as asked for */
 };
 
 extern const struct bench bench_messages[], bench_receive[], bench_spawn[], bench_memory[], bench_timers[],
-	bench_skynet[], bench_echo[], bench_kv[], bench_two[];
+	bench_skynet[], bench_echo[], bench_kv[], bench_two[], bench_supervise[], bench_neighbour[],
+	bench_overseer[];
 
 /* Those that two.c runs with two schedulers as well. */
 void bench_fanin_run(void *arg);
 void bench_spawn_run(void *arg);
 void bench_skynet_run(void *arg);
+
+/* Bad neighbours: one computes for ever, the other blocks outside the library for 10 ms at a time. */
+void bench_hog(void *arg);
+void bench_blocker(void *arg);
 
 /* 64 bytes that are written by each sender and read by each receiver. */
 struct bench_payload {
@@ -51,11 +57,11 @@ static inline bool bench_payload_is(const struct bench_payload *p, uint64_t seed
 /* Wall clock and CPU time (of all threads of this OS process) of the measured part. */
 struct bench_clock {
 	int64_t wall, cpu;
-	uint64_t operations;
+	uint64_t operations, rounds;
 };
 
 void bench_begin(struct bench_clock *clock);
-/* Counts n operations done; true until the time that a run should last is over. */
+/* Counts n operations, a round, done; true until the time that a run should last is over. */
 bool bench_more(struct bench_clock *clock, uint64_t n);
 /* Reports nanoseconds per operation. */
 void bench_end(struct bench_clock *clock, const char *name);
@@ -87,7 +93,7 @@ void bench_gate_wait(struct bench_gate *gate);
 /* An echo server without a stack: answers each call with what it got, after looking at it. */
 extern const struct mote_server_ops bench_echo_server;
 /* One call of 64 bytes to it; the answer is checked. */
-void bench_call(mote_pid server, uint64_t seed);
+void bench_call(mote_pid server, uint64_t seed, mote_deadline deadline);
 
 /* Where things run: the CPUs that this OS process may use. */
 void bench_pin(int first, int last);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT OR GPL-2.0 */
-/* pingpong, ring, flood, fanin: messages of 64 bytes between processes. */
+/* pingpong, call, ring, flood, fanin: messages of 64 bytes between processes. */
 #include "bench.h"
 
 #include <stdlib.h>
@@ -96,6 +96,27 @@ static void pingpong_owned(void *arg)
 			m = ping_owned(peer, m, seed++);
 	} while (bench_more(&clock, BATCH));
 	bench_end(&clock, "pingpong_owned");
+	bench_done();
+}
+
+/* --- call: a server that holds no stack is asked, with a deadline that never comes */
+
+static void call(void *arg)
+{
+	mote_pid server = mote_spawn_opts(&(struct mote_spawn_opts){
+		.size = sizeof(struct mote_spawn_opts), .server = &bench_echo_server });
+	struct bench_clock clock;
+	uint64_t seed = 0;
+
+	(void)arg;
+	for (int i = 0; i < 10 * BATCH; i++)
+		bench_call(server, seed++, mote_in_ms(5000));
+	bench_begin(&clock);
+	do {
+		for (int i = 0; i < BATCH; i++)
+			bench_call(server, seed++, mote_in_ms(5000));
+	} while (bench_more(&clock, BATCH));
+	bench_end(&clock, "call");
 	bench_done();
 }
 
@@ -245,6 +266,7 @@ void bench_fanin_run(void *arg)
 const struct bench bench_messages[] = {
 	{ .name = "pingpong", .run = pingpong },
 	{ .name = "pingpong_owned", .run = pingpong_owned },
+	{ .name = "call", .run = call },
 	{ .name = "ring", .run = ring },
 	{ .name = "flood", .run = flood },
 	{ .name = "fanin", .run = bench_fanin_run },

@@ -52,11 +52,11 @@ static double calls_before(mote_pid server, uint64_t others, double *cpu)
 
 	fill(others);
 	for (int i = 0; i < BATCH; i++)
-		bench_call(server, i);
+		bench_call(server, i, MOTE_FOREVER);
 	bench_begin(&clock);
 	do {
 		for (int i = 0; i < BATCH; i++)
-			bench_call(server, i);
+			bench_call(server, i, MOTE_FOREVER);
 	} while (bench_more(&clock, BATCH));
 	wall = (double)(bench_now() - clock.wall) / clock.operations;
 	*cpu = (double)(bench_cpu() - clock.cpu) / clock.operations;

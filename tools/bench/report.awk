@@ -16,12 +16,16 @@ function bars() {
 	bar("kv_get_16", "redis", 0.9); bar("kv_set_16", "redis", 0.9)
 	bar("spawn_speedup", "is", 1.5); bar("skynet_speedup", "is", 1.5); bar("calls_speedup", "is", 1.5)
 	bar("fanin_two", "best", 0.6)
+	bar("supervise_exit", "go", 0.7); bar("supervise_fault", "is", 5000)
 }
 
 function bar(figure, whom, share) {
 	bar_whom[figure] = whom
 	bar_share[figure] = share
 }
+
+# The latency of neighbours has a table of its own.
+function of_neighbour(figure) { return figure ~ /^neighbours?_/ }
 
 function more_is_better(figure) { return figure ~ /_(speedup|rate)$/ }
 
@@ -139,7 +143,7 @@ function markdown(    i, f, b, r, c, lost, missed, line, p) {
 	for (i = 1; i <= figures; i++) {
 		f = order[i]
 		r = ratio(f, best_peer(f))
-		if (r != "" && worse(f, r) && f !~ /_(one|rate)$/)
+		if (r != "" && worse(f, r) && f !~ /_(one|rate)$|^neighbours?_.*_max$/)
 			lost = lost "- " f ": " best_peer(f) " " number(med[best_peer(f), f]) " " unit[f] \
 				", mote " number(med["mote", f]) " " unit[f] "\n"
 		if (met(f) == "0")
@@ -155,7 +159,7 @@ function markdown(    i, f, b, r, c, lost, missed, line, p) {
 	print "|---|---|--:|--:|--:|---|--:|--:|---|---|"
 	for (i = 1; i <= figures; i++) {
 		f = order[i]
-		if (!(("mote", f) in med))
+		if (!(("mote", f) in med) || of_neighbour(f))
 			continue
 		b = best_peer(f)
 		r = ratio(f, b)
@@ -176,12 +180,39 @@ function markdown(    i, f, b, r, c, lost, missed, line, p) {
 	print ""
 	for (i = 1; i <= figures; i++) {
 		f = order[i]
+		if (of_neighbour(f))
+			continue
 		printf "| %s | %s |", f, unit[f]
 		for (p = 1; p <= persons; p++)
 			printf " %s |", ((people[p], f) in med) ? number(med[people[p], f]) : ""
 		print ""
 	}
+	neighbours()
 	unfair()
+}
+
+# How late what is due every millisecond gets done, beside whom.
+function neighbours(    i, p, f, part, base, who, head) {
+	for (i = 1; i <= figures; i++) {
+		f = order[i]
+		if (!of_neighbour(f) || f !~ /_p50$/)
+			continue
+		if (!head++) {
+			print "\nA call that is due every millisecond: how late its answer is there, in µs; beside a bad neighbour per"
+			print "scheduler, on as many CPUs; medians of the runs:\n"
+			print "| beside | schedulers | | p50 | p99 | p99.9 | max |\n|---|--:|---|--:|--:|--:|--:|"
+		}
+		base = substr(f, 1, length(f) - 4)
+		split(base, part, "_")
+		for (p = 1; p <= persons; p++) {
+			who = people[p]
+			if (!((who, f) in med))
+				continue
+			printf "| %s | %d | %s | %s | %s | %s | %s |\n", part[2], part[1] == "neighbour" ? 1 : 2, who, \
+				number(med[who, f]), number(med[who, base "_p99"]), number(med[who, base "_p999"]), \
+				number(med[who, base "_max"])
+		}
+	}
 }
 
 function unfair() {
@@ -196,6 +227,13 @@ function unfair() {
 	print "- To redis: it does more per request (expiry, statistics, a client table). The Go server does less."
 	print "- To mote: the epoll server has no processes; it is the floor, not a rival. receive_ref has its twin in Erlang"
 	print "  only for messages that came before."
+	print "- supervise: what mote's monitors do is written out by hand in Go, without a deadline for the answer; Erlang's"
+	print "  supervisor is not used. Erlang has no faults that it survives, so supervise_fault has no twin there; mote's reason"
+	print "  holds a backtrace, Go's does not."
+	print "- neighbours: the blocker sleeps in the kernel for 10 ms, calls the runtime, and sleeps again. Go's system call tells"
+	print "  its scheduler that it blocks, mote's is the C library's and tells nobody; Erlang's reads from a pipe on a thread made"
+	print "  for blocking, as all its file operations. Erlang's timers count whole milliseconds, Go's idle scheduler sleeps in"
+	print "  whole milliseconds. Erlang's crashes are exits, not faults. All this is wall time: it wants an idle machine."
 	print "- To all: the machine is shared and virtual; ratios of one session are what counts, not nanoseconds. How much two"
 	print "  schedulers gain depends on how far apart the host puts the two CPUs just now (cpus_apart)."
 }
@@ -225,7 +263,7 @@ function json(    i, p, f, k, line, sep) {
 # A row per figure: mote's share of the best peer, whose bar is the line at 1.
 function svg(    i, f, r, rows, y, w) {
 	for (i = 1; i <= figures; i++) {
-		if (ratio(order[i], best_peer(order[i])) != "" && order[i] !~ /_(rate|one|speedup)$/)
+		if (ratio(order[i], best_peer(order[i])) != "" && order[i] !~ /_(rate|one|speedup)$/ && !of_neighbour(order[i]))
 			row[++rows] = order[i]
 	}
 	printf "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"760\" height=\"%d\" font-family=\"sans-serif\" " \

@@ -55,7 +55,7 @@ static void caller(void *arg)
 
 	(void)arg;
 	for (uint64_t i = 0; i < CALLS; i++)
-		bench_call(server, i);
+		bench_call(server, i, MOTE_FOREVER);
 	mote_exit_pid(server, MOTE_REASON_SHUTDOWN);
 	bench_gate_pass(&gate);
 }

@@ -37,6 +37,10 @@ bench("timer_cancel") -> timer_cancel();
 bench("timer_late") -> timer_late();
 bench("skynet") -> skynet();
 bench("calls") -> calls();
+bench("call") -> call();
+bench("supervise_exit") -> supervise();
+bench("neighbour_" ++ Bad = Name) -> beside(Name, Bad);
+bench("neighbours_" ++ Bad = Name) -> beside(Name, Bad);
 bench("echo") -> echo();
 bench("version") ->
     io:format("OTP ~s (erts ~s, ~p)~n", [erlang:system_info(otp_release),
@@ -239,11 +243,12 @@ init([]) -> {ok, 0}.
 handle_call(B, _From, S) -> {reply, payload(seed(B)), S}.
 handle_cast(_, S) -> {noreply, S}.
 
-call(Server, N) ->
-    N = seed(gen_server:call(Server, payload(N), infinity)).
+call(Server, N, Timeout) ->
+    N = seed(gen_server:call(Server, payload(N), Timeout)).
 
-calls_n(_, 0) -> ok;
-calls_n(Server, N) -> call(Server, N), calls_n(Server, N - 1).
+calls_n(Server, N) -> calls_n(Server, N, infinity).
+calls_n(_, 0, _) -> ok;
+calls_n(Server, N, Timeout) -> call(Server, N, Timeout), calls_n(Server, N - 1, Timeout).
 
 %% gen_server:call with others in the mailbox before, as multiples of one with an empty mailbox. Others that arrive
 %% between a request and its answer are not measured: Erlang then scans all of them.
@@ -265,6 +270,12 @@ rate_only(N, Round) ->
 
 fill(0) -> ok;
 fill(N) -> self() ! {other, payload(N)}, fill(N - 1).
+
+call() ->
+    {ok, S} = gen_server:start_link(?MODULE, [], []),
+    Round = fun() -> calls_n(S, ?BATCH, 5000) end,
+    repeat(10, Round),
+    rate("call", ?BATCH, Round).
 
 calls() ->
     rate("calls", ?PROCS * ?EACH, fun() ->
@@ -332,6 +343,77 @@ grow(Self, Number, Size, K) ->
 
 add(0, Sum) -> Sum;
 add(N, Sum) -> receive X -> add(N - 1, Sum + X) end.
+
+%% --- what ends badly
+
+%% By hand, as mote's twin: a monitor and a loop. The library's supervisor does more.
+supervise() ->
+    erlang:process_flag(trap_exit, true),
+    put(worker, start_worker(0)),
+    rate("supervise_exit", 100, fun() -> repeat(100, fun replace_worker/0) end).
+
+start_worker(N) ->
+    {P, R} = spawn_monitor(fun worker/0),
+    call(P, N, 5000),
+    {P, R, N}.
+
+replace_worker() ->
+    {P, R, N} = get(worker),
+    P ! exit,
+    receive {'DOWN', R, process, P, told_to} -> ok end,
+    put(worker, start_worker(N + 1)).
+
+worker() ->
+    receive
+        {'$gen_call', From, B} -> gen_server:reply(From, payload(seed(B))), worker();
+        exit -> exit(told_to)
+    end.
+
+%% --- neighbours: every millisecond a call is due; measured is how late its answer is there.
+
+beside(Name, Bad) ->
+    {ok, S} = gen_server:start_link(?MODULE, [], []),
+    calls_n(S, 10),
+    Start = erlang:monotonic_time(millisecond) + 1,
+    N = round(seconds() * 8000),
+    Before = [late(S, Start + I, I) || I <- lists:seq(1, N div 10)],
+    repeat(erlang:system_info(schedulers), fun() -> bad(Bad) end),
+    Late = lists:sort(Before ++ [late(S, Start + I, I) || I <- lists:seq(N div 10 + 1, N)]),
+    true = hd(Late) >= 0,
+    [figure(Name ++ "_" ++ Q, lists:nth(min(N, trunc(Share * N) + 1), Late) / 1000, "us", 0)
+     || {Q, Share} <- [{"p50", 0.5}, {"p99", 0.99}, {"p999", 0.999}, {"max", 1}]].
+
+late(S, Due, I) ->
+    erlang:send_after(Due, self(), tick, [{abs, true}]),
+    receive tick -> ok end,
+    call(S, I, infinity),
+    erlang:monotonic_time(nanosecond) - Due * 1000000.
+
+bad("nobody") -> ok;
+bad("hog") -> spawn_link(fun hog/0);
+bad("blocker") -> spawn_link(fun blocker/0);
+bad("crashes") -> spawn_link(fun crash_loop/0).
+
+hog() -> hog().
+
+%% A read that blocks for ten milliseconds in the kernel. File operations run on schedulers of their own, as everything
+%% that is known to block does in Erlang.
+blocker() ->
+    Path = string:trim(os:cmd("mktemp -u")),
+    [] = os:cmd("mkfifo " ++ Path),
+    Mode = [read, write, raw, binary, skip_type_check],
+    {ok, Fd} = prim_file:open(Path, Mode),
+    spawn_link(fun() -> {ok, Other} = prim_file:open(Path, Mode), feed(Other) end),
+    block(Fd).
+
+block(Fd) -> {ok, <<_>>} = prim_file:read(Fd, 1), block(Fd).
+
+feed(Fd) -> timer:sleep(10), ok = prim_file:write(Fd, <<0>>), feed(Fd).
+
+crash_loop() ->
+    {P, R} = spawn_monitor(fun() -> exit(crash) end),
+    receive {'DOWN', R, process, P, crash} -> ok end,
+    crash_loop().
 
 %% --- a TCP echo server, one process per connection
 

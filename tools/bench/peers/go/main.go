@@ -87,12 +87,21 @@ var benchmarks = map[string]func(){
 	"calls":           calls,
 	"echo":            func() { serve(echo) },
 	"kv":              func() { serve(kv) },
+	"call":            call,
+	"supervise_exit":  superviseExit,
+	"supervise_fault": superviseFault,
 	"version":         func() { fmt.Println(runtime.Version()) },
 }
 
 func main() {
 	if s, err := strconv.ParseFloat(os.Getenv("BENCH_SECONDS"), 64); err == nil && s > 0 {
 		span = time.Duration(s * 1e9)
+	}
+	for name, bad := range map[string]func(){"nobody": nil, "hog": hog, "blocker": blocker, "crashes": crashLoop} {
+		for _, prefix := range []string{"neighbour_", "neighbours_"} {
+			name, bad := prefix+name, bad
+			benchmarks[name] = func() { beside(name, bad) }
+		}
 	}
 	if len(os.Args) != 2 || benchmarks[os.Args[1]] == nil {
 		fmt.Fprintln(os.Stderr, "no such benchmark")

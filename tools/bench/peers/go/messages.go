@@ -130,6 +130,33 @@ type request struct {
 	reply chan Msg
 }
 
+// Without a deadline, and without noticing that the server is gone.
+func call() {
+	server, reply := make(chan request), make(chan Msg, 1)
+	go func() {
+		for r := range server {
+			check(r.m.is(r.m[0]), "the request is whole")
+			r.reply <- r.m
+		}
+	}()
+	seed := uint64(0)
+	round := func() {
+		for i := 0; i < batch; i++ {
+			server <- request{msg(seed), reply}
+			m := <-reply
+			check(m.is(seed), "the answer is right")
+			seed++
+		}
+	}
+	for i := 0; i < 10; i++ {
+		round()
+	}
+	c := begin()
+	for round(); c.more(batch); round() {
+	}
+	c.end("call")
+}
+
 // 1,000 pairs of caller and server, 1,000 calls each; a caller keeps its reply channel.
 func calls() {
 	round := func() {
