@@ -184,7 +184,7 @@ static void each_kind(void)
 {
 	struct mote_runtime_info info = { .size = sizeof(info) };
 	mote_pid neighbours[NEIGHBOURS];
-	unsigned long fds, resident;
+	unsigned long fds, resident, crashes = 0;
 
 	for (int i = 0; i < NEIGHBOURS; i++)
 		neighbours[i] = mote_spawn(neighbour, NULL);
@@ -195,7 +195,9 @@ static void each_kind(void)
 		fds = descriptors();
 		resident = resident_kib();
 		crash_in_a_row(&kinds[k], rounds(), neighbours);
+		crashes += 100 + rounds();
 		mote_runtime_info(&info);
+		EXPECT_EQ(info.crashes, crashes);
 		EXPECT_EQ(info.processes, NEIGHBOURS + 1);
 		EXPECT_EQ(descriptors(), fds);
 		/* A page for each would be a multiple of that. */

@@ -435,6 +435,8 @@ static void endless_cleanup(void)
 	mote_ref ref;
 	mote_pid p;
 
+	if (test_one_thread())
+		return;
 	trace_clear();
 	atomic_store(&may_end, false);
 	atomic_store(&laps, 0);

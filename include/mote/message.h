@@ -47,15 +47,16 @@ MOTE_API mote_ref mote_msg_ref(const struct mote_msg *m);
 
 /*
  * Sends a copy of size bytes (at most 4 GiB - 1; data may be NULL if size is 0; borrows). 0, also when the
- * receiver is dead: the message vanishes. -EINVAL (a reserved type), -EMSGSIZE, -ENOMEM; see also below. Any thread. May yield.
+ * receiver is dead: the message vanishes. -EINVAL (a reserved type), -EMSGSIZE, -ENOMEM; and what a limit of
+ * the receiver's makes of it, below. Any thread. May yield.
  */
 MOTE_API int mote_send(mote_pid to, uint32_t type, const void *data, size_t size);
 
 /*
- * mote_send waits for ever for room in a mailbox that has a limit (struct mote_spawn_opts.mailbox_limit) of policy BLOCK,
- * mote_send_until until the deadline. Errors then: -ETIMEDOUT; -ENOBUFS (policy DROP); -EDEADLK (it is the caller's own
- * mailbox); -EAGAIN (a foreign thread: it never waits); -ECANCELED (in a cleanup). The message was not sent. A receiver
- * that dies meanwhile ends the wait: 0. To others mote_send_until is mote_send. Any thread.
+ * A mailbox may have a limit (struct mote_spawn_opts.mailbox_limit). While it is full, mote_send waits for room,
+ * mote_send_until until the deadline; a receiver that dies meanwhile ends the wait: 0. Errors, and the message
+ * was not sent: -ETIMEDOUT; -ENOBUFS (MOTE_MAILBOX_DROP); -EDEADLK (the caller's own mailbox); -EAGAIN (a foreign
+ * thread: it never waits); -ECANCELED (in a cleanup). To all others mote_send_until is mote_send. Any thread.
  */
 MOTE_API int mote_send_until(mote_pid to, uint32_t type, const void *data, size_t size, mote_deadline deadline);
 
@@ -72,10 +73,11 @@ MOTE_API int mote_send_alias(mote_ref alias, uint32_t type, const void *data, si
 MOTE_API struct mote_msg *mote_msg_new(uint32_t type, size_t size);
 
 /*
- * Sends m itself. A message received may be sent on (its type and data may be changed, its size only made smaller).
- * mote_send_msg takes m, also when it fails: a message that was refused is freed. mote_send_msg_until takes m only when
- * it returns 0; otherwise m is still the caller's, to be sent again. 0, -EINVAL (reserved type), -EMSGSIZE (grown), or
- * what a limit makes of it: as mote_send_until. Any thread.
+ * Sends m itself. A message received may be sent on (its type and data may be changed, its size only made
+ * smaller). mote_send_msg takes m, also when it fails: a message that was refused is freed. mote_send_msg_until
+ * takes m only when it returns 0, or -ENOMEM; otherwise m is still the caller's, to be sent again. 0, -EINVAL
+ * (reserved type), -EMSGSIZE (grown), -ENOMEM (an unanswered request was sent on), or what a limit makes of it,
+ * as above. Any thread.
  */
 MOTE_API int mote_send_msg(mote_pid to, struct mote_msg *m);
 MOTE_API int mote_send_msg_until(mote_pid to, struct mote_msg *m, mote_deadline deadline);
@@ -88,9 +90,9 @@ MOTE_API struct mote_msg *mote_msg_keep(const struct mote_msg *m);
 
 /*
  * Receives, in arrival order, waiting until the deadline: the first message; the first of a type; the first
- * that match accepts (called with messages that stay in the mailbox; it may call mote, but not receive: that ends
- * the program); the one for a reference of the caller's, in O(1) whatever else is queued: the DOWN of a monitor, the reply to a call or
- * alias. What does not match stays queued. Gives; NULL with mote_errno() -ETIMEDOUT, or -EINVAL when the
+ * that match accepts (called with messages that stay in the mailbox; it may call mote, but not receive: that
+ * ends the program); the one for a reference of the caller's, in O(1) whatever else is queued: the DOWN of a
+ * monitor, the reply to a call or alias. What does not match stays queued. Gives; NULL with mote_errno() -ETIMEDOUT, or -EINVAL when the
  * reference is not (any more) the caller's, or -ECANCELED in a cleanup. Follows Erlang's receive ... after.
  */
 MOTE_API struct mote_msg *mote_receive(mote_deadline deadline);

@@ -33,7 +33,6 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#define KILL_SIGNAL	SIGURG
 #define MAX_RANGES	64
 
 static struct range {
@@ -128,8 +127,8 @@ static int handler_install(void)
 
 	lock_take(&setup_lock);
 	if (!installed) {
-		sigaction(KILL_SIGNAL, NULL, &old_action);
-		err = sigaction(KILL_SIGNAL, &action, NULL) ? -errno : 0;
+		sigaction(ASYNC_KILL_SIGNAL, NULL, &old_action);
+		err = sigaction(ASYNC_KILL_SIGNAL, &action, NULL) ? -errno : 0;
 		installed = !err;
 	}
 	lock_drop(&setup_lock);
@@ -166,13 +165,13 @@ void async_kill_want(struct process *p, uint64_t serial)
 static void send_signal(pid_t tid)
 {
 #ifndef MOTE_TSAN
-	siginfo_t info = { .si_signo = KILL_SIGNAL, .si_code = SI_QUEUE };
+	siginfo_t info = { .si_signo = ASYNC_KILL_SIGNAL, .si_code = SI_QUEUE };
 
 	info.si_pid = getpid();
 	info.si_uid = getuid();
 	info.si_value.sival_ptr = &cookie;
 	/* If it fails (too many are queued), the next look tries again. */
-	syscall(SYS_rt_tgsigqueueinfo, info.si_pid, tid, KILL_SIGNAL, &info);
+	syscall(SYS_rt_tgsigqueueinfo, info.si_pid, tid, ASYNC_KILL_SIGNAL, &info);
 #else
 	/* TSan calls handlers later, from elsewhere, with a context that nothing will be resumed with. */
 	(void)tid;
@@ -207,8 +206,8 @@ void async_kill_stop(void)
 	struct sigaction now;
 
 	/* If somebody has put his own handler there since, it stays. */
-	if (installed && !sigaction(KILL_SIGNAL, NULL, &now) && now.sa_flags & SA_SIGINFO && now.sa_sigaction == handler)
-		sigaction(KILL_SIGNAL, &old_action, NULL);
+	if (installed && !sigaction(ASYNC_KILL_SIGNAL, NULL, &now) && now.sa_flags & SA_SIGINFO && now.sa_sigaction == handler)
+		sigaction(ASYNC_KILL_SIGNAL, &old_action, NULL);
 	installed = false;
 }
 

@@ -7,9 +7,13 @@
 
 #include "sched/task.h"
 
+#include <signal.h>
 #include <sys/types.h>
 
 struct process;
+
+/* Has to be unblocked on the threads of workers; the program may have blocked all before it started the runtime. */
+#define ASYNC_KILL_SIGNAL SIGURG
 
 /* p, not yet known to anybody, was spawned with MOTE_ASYNC_KILL. 0 or -errno. */
 int async_kill_allow(struct process *p);

@@ -53,6 +53,9 @@ static const char *const leaves[] = {
 	"atoi", "atol", "atoll", "atof", "clock_gettime", "gettimeofday", "time",
 };
 static const char *const callbacks[] = { "qsort", "qsort_r", "bsearch", "lfind", "lsearch" };
+/* Of libgcc: an exception that nobody may catch ends in a call of terminate() from in there. */
+static const char *const unwinders[] = { "_Unwind_RaiseException", "_Unwind_Resume", "_Unwind_Resume_or_Rethrow",
+	"_Unwind_ForcedUnwind", "_Unwind_Backtrace" };
 static const char *const aborts[] = {
 	"abort", "raise", "gsignal", "pthread_kill", "__assert_fail", "__assert_perror_fail", "__assert",
 	"__stack_chk_fail", "__chk_fail", "__fortify_fail",
@@ -130,10 +133,10 @@ static bool noted(uintptr_t begin)
 	return false;
 }
 
-static void note_functions(void *libc, const char *const *names, size_t n, enum code_entry entry)
+static void note_functions(void *library, const char *const *names, size_t n, enum code_entry entry)
 {
 	for (size_t i = 0; i < n; i++) {
-		uintptr_t at = (uintptr_t)dlsym(libc, names[i]);
+		uintptr_t at = (uintptr_t)dlsym(library, names[i]);
 		struct function *f = &functions[nr_functions];
 
 		/* Some are the same under two names: the first counts. */
@@ -180,6 +183,7 @@ static void look_around(void)
 	note_allocator();
 	note_functions(libc, leaves, sizeof(leaves) / sizeof(leaves[0]), CODE_ENTRY_LEAF);
 	note_functions(libc, callbacks, sizeof(callbacks) / sizeof(callbacks[0]), CODE_ENTRY_CALLBACK);
+	note_functions(RTLD_DEFAULT, unwinders, sizeof(unwinders) / sizeof(unwinders[0]), CODE_ENTRY_CALLBACK);
 	note_functions(libc, aborts, sizeof(aborts) / sizeof(aborts[0]), CODE_ENTRY_ABORT);
 	qsort(functions, nr_functions, sizeof(functions[0]), by_begin);
 	dlclose(libc);

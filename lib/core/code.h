@@ -38,7 +38,7 @@ bool code_object_text(uintptr_t pc, uintptr_t *begin, uintptr_t *end);
 enum code_entry {
 	CODE_ENTRY_NONE,
 	CODE_ENTRY_LEAF,	/* a function of class CODE_LEAF */
-	CODE_ENTRY_CALLBACK,	/* calls back with nothing locked: qsort, bsearch */
+	CODE_ENTRY_CALLBACK,	/* calls back with nothing locked: qsort, bsearch, the unwinder */
 	CODE_ENTRY_ABORT,	/* abort, raise, a failed assertion: when the signal comes nothing is locked */
 };
 

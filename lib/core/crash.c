@@ -8,6 +8,7 @@
  * go on with, and when it returns into the process, it is by a return address that has been replaced: into a trap.
  */
 #include "core/crash.h"
+#include "core/async_kill.h"
 #include "core/code.h"
 #include "core/process.h"
 #include "core/redirect.h"
@@ -259,6 +260,7 @@ int crash_thread_begin(void)
 	sigemptyset(&set);
 	for (size_t i = 0; i < NR_SIGNALS; i++)
 		sigaddset(&set, signals[i]);
+	sigaddset(&set, ASYNC_KILL_SIGNAL);
 	pthread_sigmask(SIG_UNBLOCK, &set, NULL);
 	redirect_thread_begin();
 	return 0;

@@ -86,7 +86,7 @@ static void look_at(struct walk *w, uintptr_t at)
 	else if (class != CODE_RUNTIME || process_entry_code(at))
 		w->own = true;
 	/* What the runtime calls in between is the process's own, if it has left the runtime for that. */
-	else if (!w->own || w->in_runtime)
+	else if (!w->pending && (!w->own || w->in_runtime))
 		w->pending = "inside of the runtime";
 	if (w->pending) {
 		w->why = w->pending;

@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0
 /*
- * Room is handed out under a lock of the mailbox's own, which is held for a few instructions: it stands for one
- * read-modify-write, as a counter would, and makes exact what a counter leaves open. A sender with a stale pid compares
- * serials under it, so it never takes room from the next tenant of the slot; and room that becomes free while somebody
- * waits goes straight to the first in line, so nobody overtakes, and each message that is received wakes one sender.
+ * Room is handed out under a lock of the mailbox's own, which is held for a few instructions: it costs one
+ * read-modify-write, as a counter would, and makes exact what a counter leaves open. A sender with a stale pid
+ * compares serials under it, so it never takes room from the next tenant of the slot; and room that becomes free
+ * while somebody waits goes straight to the first in line, so nobody overtakes, and each message that is received
+ * wakes one sender.
  *
  * Invariant, under the lock: while anybody waits, used == max.
  *
- * A waiter lies on its sender's stack. Whoever takes it out of the line, under the lock, is the last to touch it but
- * for its state; a wake-up that comes late, after the sender has gone on, is one more wake-up for no reason.
+ * A waiter lies on its sender's stack. Whoever takes it out of the line, under the lock, stores its state last, and
+ * does not touch it again; the wake-up that follows may come after the sender has gone on, and is then one for no
+ * reason, as waits expect them.
  */
 #include "core/limit.h"
 
@@ -27,7 +29,7 @@ struct waiter {
 
 struct limit {
 	struct lock lock;
-	bool doomed;			/* its end is on its way */
+	struct signal *end;		/* KILL: the exit signal, made before it is needed; NULL: it is on its way */
 	uint64_t serial;		/* whose it is; 0: nobody's, the inbox is closed */
 	struct waiter *first, **last;
 	/* Written under the lock; read by limit_describe() without. */
@@ -55,15 +57,16 @@ static void set(_Atomic uint64_t *field, uint64_t value)
 
 static struct limit *limit_of(struct process *p)
 {
-	/* acquire: pairs with process_extra() and limit_open(); both stay with the slot, whoever its tenant is */
+	/* acquire: pairs with process_extra(), limit_open(); both stay with the slot, whoever has it */
 	struct extra *extra = atomic_load_explicit(&p->extra, memory_order_acquire);
 
 	return extra ? atomic_load_explicit(&extra->limit, memory_order_acquire) : NULL;
 }
 
-int limit_open(struct process *p, uint64_t max, int policy)
+int limit_open(struct scheduler *s, struct process *p, uint64_t max, int policy)
 {
 	struct extra *extra = process_extra(p);
+	struct signal *end = NULL;
 	struct limit *l;
 
 	if (!extra)
@@ -76,9 +79,16 @@ int limit_open(struct process *p, uint64_t max, int policy)
 		*l = (struct limit){ .serial = 0 };
 		atomic_store_explicit(&extra->limit, l, memory_order_release);
 	}
+	if (policy == MOTE_MAILBOX_KILL) {
+		end = signal_exit_new(s, NULL, MOTE_NOBODY, &limit_reason);
+		if (!end)
+			return -ENOMEM;
+		end->kind = SIGNAL_OVERFLOW;
+		end->to = process_serial(p);
+	}
 	lock_take(&l->lock);
 	l->serial = process_serial(p);
-	l->doomed = false;
+	l->end = end;
 	l->first = NULL;
 	l->last = &l->first;
 	atomic_store_explicit(&l->policy, policy, memory_order_relaxed);
@@ -88,6 +98,7 @@ int limit_open(struct process *p, uint64_t max, int policy)
 	set(&l->waits, 0);
 	set(&l->refused, 0);
 	lock_drop(&l->lock);
+	/* relaxed: whoever gets to know the pid does so after this */
 	atomic_store_explicit(&p->task.limited, 1, memory_order_relaxed);
 	return 0;
 }
@@ -145,13 +156,18 @@ static void place_free(struct scheduler *s, struct limit *l, uint64_t serial)
 void limit_close(struct scheduler *s, struct process *p)
 {
 	struct limit *l = limit_of(p);
+	struct signal *end;
 	struct task *t;
 
 	do {
 		lock_take(&l->lock);
 		l->serial = 0;
+		end = l->end;
+		l->end = NULL;
 		t = waiter_pop(l, WAITER_GONE);
 		lock_drop(&l->lock);
+		if (end)
+			signal_free(s, end);
 		if (t)
 			task_wake(s, t);
 	} while (t);
@@ -180,7 +196,8 @@ static enum waiter_state waiter_withdraw(struct limit *l, struct waiter *w, int 
 	return state;
 }
 
-static int wait_for_room(struct scheduler *s, struct process *p, uint64_t serial, struct waiter *w, int64_t deadline)
+static int wait_for_room(struct scheduler *s, struct process *p, uint64_t serial, struct waiter *w,
+			 int64_t deadline)
 {
 	struct process *self = process_self(s);
 	struct sleeper sl = { .task = NULL };
@@ -211,22 +228,9 @@ static int wait_for_room(struct scheduler *s, struct process *p, uint64_t serial
 	return state == WAITER_HAS_ROOM ? LIMIT_COUNTED : state == WAITER_GONE ? LIMIT_GONE : err;
 }
 
-/* A limit of policy KILL bites: once, and like a kill it cannot be trapped, but it says why. */
-static int limit_kill(struct scheduler *s, struct process *p, uint64_t serial)
-{
-	struct signal *sig = signal_exit_new(s, NULL, MOTE_NOBODY, &limit_reason);
-
-	if (!sig)
-		return -ENOMEM;
-	atomic_fetch_add_explicit(&total_kills, 1, memory_order_relaxed);
-	sig->kind = SIGNAL_OVERFLOW;
-	sig->to = serial;
-	signal_send(s, sig, p->task.slot, true);
-	return LIMIT_DOOMED;
-}
-
 /* Under the lock. LIMIT_COUNTED: w is in the line. */
-static int limit_full(struct scheduler *s, struct process *p, struct limit *l, struct waiter *w, int64_t deadline)
+static int limit_full(struct scheduler *s, struct process *p, struct limit *l, struct waiter *w,
+		      int64_t deadline)
 {
 	struct task *self = s ? s->current : NULL;
 
@@ -234,7 +238,6 @@ static int limit_full(struct scheduler *s, struct process *p, struct limit *l, s
 	case MOTE_MAILBOX_DROP:
 		return refuse(l, -ENOBUFS);
 	case MOTE_MAILBOX_KILL:
-		l->doomed = true;
 		return LIMIT_DOOMED;
 	}
 	if (!self)
@@ -257,8 +260,9 @@ static int limit_full(struct scheduler *s, struct process *p, struct limit *l, s
 int limit_enter(struct scheduler *s, struct process *p, uint64_t serial, int64_t deadline)
 {
 	struct limit *l = limit_of(p);
+	struct signal *end = NULL;
+	bool waits = false;
 	struct waiter w;
-	bool full = false;
 	int answer;
 
 	if (!l)
@@ -266,29 +270,24 @@ int limit_enter(struct scheduler *s, struct process *p, uint64_t serial, int64_t
 	lock_take(&l->lock);
 	if (l->serial != serial) {
 		answer = LIMIT_GONE;
-	} else if (l->doomed) {
+	} else if (atomic_load_explicit(&l->policy, memory_order_relaxed) == MOTE_MAILBOX_KILL && !l->end) {
 		answer = LIMIT_DOOMED;
 	} else if (get(&l->used) < get(&l->max)) {
 		set(&l->used, get(&l->used) + 1);
 		answer = LIMIT_COUNTED;
 	} else {
-		full = true;
 		answer = limit_full(s, p, l, &w, deadline);
+		waits = answer == LIMIT_COUNTED;
+		end = l->end;
+		l->end = NULL;
 	}
 	lock_drop(&l->lock);
-	if (likely(!full || answer < 0))
-		return answer;
-	if (answer == LIMIT_COUNTED)
-		return wait_for_room(s, p, serial, &w, deadline);
-	answer = limit_kill(s, p, serial);
-	if (answer < 0) {
-		/* The next one tries again. */
-		lock_take(&l->lock);
-		if (l->serial == serial)
-			l->doomed = false;
-		lock_drop(&l->lock);
+	if (unlikely(end)) {
+		/* Once, and like a kill it cannot be trapped, but it says why. */
+		atomic_fetch_add_explicit(&total_kills, 1, memory_order_relaxed);
+		signal_send(s, end, p->task.slot, true);
 	}
-	return answer;
+	return waits ? wait_for_room(s, p, serial, &w, deadline) : answer;
 }
 
 void limit_undo(struct scheduler *s, struct process *p, uint64_t serial)

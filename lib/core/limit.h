@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT OR GPL-2.0 */
 /*
- * core/limit.h: mailboxes with a limit. It counts the plain messages and requests that were let in and have not left the
- * mailbox; all other signals pass by it. A sender gets room first and sends then, so the room is used up by what is on
- * its way, too, and the limit is never exceeded.
+ * core/limit.h: mailboxes with a limit. It counts the plain messages and requests that were let in and have not
+ * left the mailbox; all other signals pass by it. A sender gets room first and sends then, so what is on its way
+ * uses room, too, and the limit is never exceeded.
  */
 #ifndef CORE_LIMIT_H
 #define CORE_LIMIT_H
@@ -11,7 +11,7 @@
 
 /* What limit_enter() says; negative: -errno, and nothing may be sent. */
 enum {
-	LIMIT_COUNTED,		/* there is room, and it is the caller's: to send a COUNTED signal, or limit_undo() */
+	LIMIT_COUNTED,		/* there is room, the caller's: for a COUNTED signal, or limit_undo() */
 	LIMIT_GONE,		/* the receiver is dead: send as to the dead */
 	LIMIT_DOOMED,		/* the receiver is being ended, because its limit was reached: what is sent vanishes */
 };
@@ -24,7 +24,7 @@ static inline bool limited(const struct process *p)
 }
 
 /* Of a process that nobody knows yet. 0 or -ENOMEM. */
-int limit_open(struct process *p, uint64_t max, int policy);
+int limit_open(struct scheduler *s, struct process *p, uint64_t max, int policy);
 
 /* After the inbox has closed: whoever waits goes on, and finds the receiver dead. */
 void limit_close(struct scheduler *s, struct process *p);

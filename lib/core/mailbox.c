@@ -136,10 +136,12 @@ int process_wait(struct scheduler *s, struct process *p, struct sleeper *sl, int
 }
 
 /*
- * Asks the process's own code, as its own code: it may crash there, or loop for ever, like anywhere else. So nothing
- * outside may point into this stack, and the mailbox is whole; afterwards it may be longer, and the scheduler another.
+ * Asks the process's own code, as its own code: it may crash there, or loop for ever, like anywhere else. So
+ * nothing outside may point into this stack, and the mailbox is whole. Afterwards it may be longer, and the
+ * scheduler another.
  */
-static bool pattern_asks(struct process *p, const struct pattern *pattern, const struct mote_msg *m, struct sleeper *sl)
+static bool pattern_asks(struct process *p, const struct pattern *pattern, const struct mote_msg *m,
+			 struct sleeper *sl)
 {
 	bool yes;
 

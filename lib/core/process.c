@@ -178,7 +178,7 @@ static int spawn_relate(struct scheduler *s, struct process *p, const struct mot
 		atomic_store_explicit(&extra->label, opts->label, memory_order_relaxed);
 	}
 	if (opts->mailbox_limit) {
-		err = limit_open(p, opts->mailbox_limit, (int)opts->mailbox_policy);
+		err = limit_open(s, p, opts->mailbox_limit, (int)opts->mailbox_policy);
 		if (err)
 			return err;
 	}

@@ -6,6 +6,7 @@
 #include "core/crash.h"
 #include "core/limit.h"
 #include "core/process.h"
+#include "core/reserve.h"
 #include "io/io.h"
 #include "port/port.h"
 #include "sched/blocking.h"
@@ -168,6 +169,7 @@ static void forget_in_child(void)
 	processes_forget();
 	process_table_forget();
 	timers_forget();
+	reserve_forget();
 	names_forget();
 	os_signals_forget();
 	async_kill_forget();
@@ -224,11 +226,14 @@ static int start_parts(const struct mote_opts *opts, bool driven)
 		goto fail_io;
 	err = replay_begin(driven);
 	if (!err)
+		err = reserve_start(n);
+	if (!err)
 		err = timers_start();
 	if (err)
 		goto fail_schedulers;
 	return 0;
 fail_schedulers:
+	reserve_stop();
 	schedulers_stop(INT64_MAX);
 	schedulers_destroy();
 fail_io:
@@ -279,7 +284,8 @@ static void tell_all(struct mote_reason reason)
 	mote_pid pid = MOTE_NOBODY;
 
 	while (mote_pid_valid(pid = mote_process_next(pid)))
-		mote_exit_pid(pid, reason);
+		if (mote_exit_pid(pid, reason) == -ENOMEM)
+			reserve_exit_pid(pid, reason);
 }
 
 static bool nobody_left(void)
@@ -353,6 +359,7 @@ int mote_stop(mote_deadline deadline, void (*alive)(mote_pid pid, const char *la
 	os_signals_stop();
 	async_kill_stop();
 	timers_stop();
+	reserve_stop();
 	names_stop();
 	process_table_stop();
 	processes_forget();

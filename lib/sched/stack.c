@@ -84,7 +84,10 @@ const char *stack_error(int err)
 	       err == -EAGAIN ? "no stack: RLIMIT_MEMLOCK is reached" : "no stack: out of memory";
 }
 
-/* Also EINVAL on memory that mlockall(MCL_FUTURE) has locked. */
+/*
+ * Also EINVAL on memory that mlockall(MCL_FUTURE) has locked. Emulators take advice that they do not know: so the kernel
+ * is asked for what lies there.
+ */
 static bool guard_works(void)
 {
 	char *p = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -92,7 +95,7 @@ static bool guard_works(void)
 
 	if (p == MAP_FAILED)
 		return false;
-	works = madvise(p, PAGE, MADV_GUARD_INSTALL) == 0;
+	works = madvise(p, PAGE, MADV_GUARD_INSTALL) == 0 && access(p, F_OK) && errno == EFAULT;
 	munmap(p, PAGE);
 	return works;
 }
