@@ -216,12 +216,13 @@ struct expected {
 static const struct expected kinds[] = {
 	{ "a store to NULL", crash_here, NULL, SIGSEGV, 0, " at 0x18 in crash_here+", 0, false },
 	{ "infinite recursion", overflow, NULL, SIGSEGV, 0, "stack overflow in recurse+", MOTE_CRASH_OVERFLOW, false },
-	{ "a frame of 1 MiB", large_frame, NULL, SIGSEGV, 0, "stack overflow in large_frame+", MOTE_CRASH_OVERFLOW, false },
+	{ "a frame of 1 MiB", large_frame, NULL, SIGSEGV, 0, "stack overflow in large_frame+", MOTE_CRASH_OVERFLOW,
+	  false },
 #if defined(__x86_64__)
 	{ "division by zero", divide, NULL, SIGFPE, 0, "(SIGFPE) in divide+", 0, true },
 	{ "a smashed stack", smash_stack, NULL, SIGSEGV, SIGBUS, "signal", 0, true },
-	{ "an address of no kind", not_canonical, NULL, SIGSEGV, 0, "(SIGSEGV) in not_canonical+", MOTE_CRASH_NO_ADDRESS,
-	  false },
+	{ "an address of no kind", not_canonical, NULL, SIGSEGV, 0, "(SIGSEGV) in not_canonical+",
+	  MOTE_CRASH_NO_ADDRESS, false },
 #endif
 	{ "abort()", give_up, NULL, SIGABRT, 0, "< give_up+", MOTE_CRASH_NO_ADDRESS, true },
 	{ "raise(SIGABRT)", raise_it, NULL, SIGABRT, 0, "< raise_it+", MOTE_CRASH_NO_ADDRESS, true },
@@ -686,7 +687,8 @@ static void crash_while_detached(void)
 }
 
 /*
- * Recursions whose steps call what must not be torn. Wherever the stack ends, the process does, and nothing else.
+ * Recursions whose steps call what must not be torn. Wherever the stack ends, the process does, and nothing
+ * else.
  */
 struct recursion {
 	int what;
@@ -747,7 +749,8 @@ static void overflow_inside(void)
 					.size = sizeof(struct mote_spawn_opts), .fn = recursion_main, .arg = &r,
 					.flags = MOTE_MONITOR, .ref = &ref, .stack_size = 16384u << turn });
 				m = mote_receive_ref(ref, PATIENCE);
-				if (!is_down(m, ref, p, MOTE_SIGNAL) || mote_reason_crash(&mote_msg_down(m)->reason, &crash) ||
+				if (!is_down(m, ref, p, MOTE_SIGNAL) ||
+				    mote_reason_crash(&mote_msg_down(m)->reason, &crash) ||
 				    !(crash.flags & MOTE_CRASH_OVERFLOW)) {
 					selftest_complain(__FILE__, __LINE__, "no overflow");
 					test_describe(m);
@@ -807,7 +810,8 @@ int main(void)
 	selftest_process("servers crash in each of their callbacks", servers_crash);
 	selftest_process("a crash in a match function", crash_in_match);
 	selftest_process("signal mask, rounding, and flags are not the crashed process's", sane);
-	selftest_process_opts("a crash of a process whose scheduler was taken away", crash_while_detached, SCHEDULERS(1));
+	selftest_process_opts("a crash of a process whose scheduler was taken away", crash_while_detached,
+			      SCHEDULERS(1));
 	selftest_process("a stack overflows inside of libc, inside of mote", SANITIZED ? sanitized : overflow_inside);
 	selftest_case("a crash of the first process ends mote_run(), and is logged", the_first_process);
 	return selftest_done();

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0
 /*
- * Crashes that end the OS process: each in a child, which has to end by the right signal, within a time limit, and say
- * on stderr who it was, where, and why that could not be contained.
+ * Crashes that end the OS process: each in a child, which has to end by the right signal, within a time limit,
+ * and say on stderr who it was, where, and why that could not be contained.
  */
 #include "proc.h"
 
@@ -60,7 +60,9 @@ static int64_t now_ms(void)
 	return ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
 }
 
-/* Waits for pid's end, reading what it says meanwhile (fd < 0: nothing). Returns the wait status; -1: it hangs. */
+/*
+ * Waits for pid's end, reading what it says meanwhile (fd < 0: nothing). Returns the wait status; -1: it hangs.
+ */
 static int await(pid_t pid, int fd)
 {
 	int64_t until = now_ms() + LIMIT_MS;
@@ -382,7 +384,8 @@ static void runtime(void)
 {
 	ENDS("a log callback", in_log, SIGSEGV, LABEL, "inside of the runtime", "log_crashes+");
 	ENDS("a visit", in_visit, SIGSEGV, LABEL, "inside of the runtime", "visit_crashes+", "visits+");
-	ENDS("mote_send", in_send, SIGSEGV, LABEL, "at address 0x8", "inside of the runtime", "mote_send", "sends_nonsense");
+	ENDS("mote_send", in_send, SIGSEGV, LABEL, "at address 0x8", "inside of the runtime", "mote_send",
+	     "sends_nonsense");
 }
 
 static void elsewhere(void)
@@ -493,7 +496,8 @@ int main(void)
 {
 	selftest_case("a crash inside of libc", SANITIZED ? sanitized : inside);
 	selftest_case("a crash inside of the runtime", SANITIZED ? sanitized : runtime);
-	selftest_case("a crash on other threads, in handlers; a signal that was sent", SANITIZED ? sanitized : elsewhere);
+	selftest_case("a crash on other threads, in handlers; a signal that was sent",
+		      SANITIZED ? sanitized : elsewhere);
 	selftest_case("it ends, whatever stderr is", SANITIZED ? sanitized : never_hangs);
 	selftest_case("a handler that the program had is asked, and back in place afterwards", programs_own_handler);
 	selftest_case("a forked child has the handlers of before", no_handlers_in_a_fork);

@@ -287,7 +287,7 @@ static void by_file(void)
 	int fd = mote_file_open("/dev/null", 0, 0);
 
 	EXPECT(fd >= 0);
-	mote_close(fd);
+	mote_fd_close(fd);
 }
 
 static int64_t dozes(void *arg)
@@ -337,7 +337,7 @@ static void by_signal(void)
 
 static void by_child(void)
 {
-	mote_pid child;
+	struct mote_child child;
 
 	EXPECT_EQ(mote_child_start(&child, (const char *[]){ "true", NULL }, NULL, NULL), 0);
 }

@@ -203,6 +203,8 @@ struct replay {
 	struct shard *shard;		/* whose keys; NULL: the commands are only looked at */
 	int64_t size;			/* of the file that was read */
 	int64_t commands;
+	struct item ahead[64];		/* the shard's, to be run */
+	uint32_t n;
 };
 
 /* Reads the file's first `size` bytes, up to a command that is not whole, or to one that is none (in.error is set). */

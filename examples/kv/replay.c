@@ -13,22 +13,46 @@ static bool is_idle(const struct arg *argv, int argc)
 	       (arg_is(argv, "select") && argc == 2 && argv[1].len == 1 && *argv[1].p == '0');
 }
 
-/* The parts of a command that are the shard's. A part has its key where it stands; the name is not looked at. */
-static void run_own(struct shard *s, const struct command *cmd, struct arg *argv, int argc)
+/* Random keys are not in the cache: better to wait for many at once than for each. */
+static void run_ahead(struct replay *r)
 {
-	int step = cmd->flags & CMD_MANY ? cmd->how : argc - 1;
+	struct shard *s = r->shard;
+
+	for (uint32_t i = 0; i < r->n; i++)
+		shard_prefetch(s, r->ahead[i].hash, true);
+	for (uint32_t i = 0; i < r->n; i++) {
+		const struct item *item = &r->ahead[i];
+
+		shard_run(s, item->cmd, item->hash, r->in.args + item->arg, item->argc);
+		if (s->reply.len && *s->reply.data == '-')
+			kv_log("'%s': a %s in it fails", kv.file, item->cmd->name);
+		s->reply.len = 0;
+	}
+	r->n = 0;
+}
+
+static void add(struct replay *r, struct item item)
+{
+	shard_prefetch(r->shard, item.hash, false);
+	r->ahead[r->n++] = item;
+	if (r->n == sizeof(r->ahead) / sizeof(*r->ahead))
+		run_ahead(r);
+}
+
+/* The parts of a command that are the shard's. A part has its key where it stands; the name is not looked at. */
+static void take_own(struct replay *r, const struct command *cmd, uint32_t first, uint32_t argc)
+{
+	uint32_t step = cmd->flags & CMD_MANY ? (uint32_t)cmd->how : argc - 1;
 
 	if (cmd->flags & CMD_ALL)
-		shard_run(s, cmd, 0, argv, argc);
-	for (int i = 1; !(cmd->flags & CMD_ALL) && i + step <= argc; i += step) {
-		uint64_t hash = key_hash(argv[i].p, argv[i].len);
+		add(r, (struct item){ cmd, 0, first, argc, 0 });
+	for (uint32_t i = 1; !(cmd->flags & CMD_ALL) && i + step <= argc; i += step) {
+		const struct arg *key = &r->in.args[first + i];
+		uint64_t hash = key_hash(key->p, key->len);
 
-		if (hash_shard(hash) == s->index)
-			shard_run(s, cmd, hash, argv + i - 1, step + 1);
+		if (hash_shard(hash) == r->shard->index)
+			add(r, (struct item){ cmd, hash, first + i - 1, step + 1, 0 });
 	}
-	if (s->reply.len && *s->reply.data == '-')
-		kv_log("'%s': a %s in it fails", kv.file, cmd->name);
-	s->reply.len = 0;
 }
 
 /* False: at the end, or there is something that is no command of such a file. */
@@ -43,7 +67,7 @@ static bool take_commands(struct replay *r)
 
 		if (cmd && cmd->flags & CMD_WRITE && command_arity(cmd, argc)) {
 			if (r->shard)
-				run_own(r->shard, cmd, argv, argc);
+				take_own(r, cmd, r->in.first, argc);
 		} else if (!is_idle(argv, argc)) {
 			strcpy(r->in.error, "not a command that changes keys");
 			return false;
@@ -51,6 +75,7 @@ static bool take_commands(struct replay *r)
 		r->commands++;
 		mote_check();
 	}
+	run_ahead(r);
 	return got == PARSE_MORE;
 }
 

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0
 /*
- * Objects are found by _dl_find_object(), which needs no lock and knows what was loaded a moment ago (glibc 2.35); without
- * it, in a list made at the start. What each object is was looked up at the start by name: those that matter are all
- * loaded by then.
+ * Objects are found by _dl_find_object(), which needs no lock and knows what was loaded a moment ago (glibc
+ * 2.35); without it, in a list made at the start. What each object is was looked up at the start by name: those
+ * that matter are all loaded by then.
  *
- * The functions of libc that matter are looked up by name, too; dlsym() gives what an IFUNC was resolved to, and the
- * call frame information where it ends.
+ * The functions of libc that matter are looked up by name, too; dlsym() gives what an IFUNC was resolved to,
+ * and the call frame information where it ends.
  */
 #include "core/code.h"
 #include "core/unwind.h"
@@ -18,6 +18,7 @@
 
 #define MAX_OBJECTS	64
 #define MAX_FUNCTIONS	256
+#define PAGE		4096
 
 static struct known_object {
 	struct code_object object;
@@ -32,7 +33,10 @@ static struct function {
 } functions[MAX_FUNCTIONS];
 static unsigned int nr_functions;
 
-/* Where the linker has put what the Makefile renames libmote's .text to, and the frames that processes begin in. */
+/*
+ * Where the linker has put what the Makefile renames libmote's .text to, and the frames that processes begin
+ * in.
+ */
 extern const char __start_mote_text[] __attribute__((weak, visibility("hidden")));
 extern const char __stop_mote_text[] __attribute__((weak, visibility("hidden")));
 extern const char __start_mote_entry[] __attribute__((weak, visibility("hidden")));
@@ -69,8 +73,8 @@ static bool begins(const char *s, const char *prefix)
 static enum code_class class_by_name(const char *path)
 {
 	static const char *const locked[] = {
-		"libc.so", "libc-", "libpthread", "libdl.", "librt", "libgcc_s", "libasan", "libtsan", "libubsan", "liblsan",
-		"libjemalloc", "libtcmalloc", "libmimalloc",
+		"libc.so", "libc-", "libpthread", "libdl.", "librt", "libgcc_s", "libasan", "libtsan", "libubsan",
+		"liblsan", "libjemalloc", "libtcmalloc", "libmimalloc",
 	};
 	const char *name = strrchr(path, '/');
 
@@ -140,7 +144,8 @@ static void note_functions(void *library, const char *const *names, size_t n, en
 		struct function *f = &functions[nr_functions];
 
 		/* Some are the same under two names: the first counts. */
-		if (at && nr_functions < MAX_FUNCTIONS && unwind_function(at, &f->begin, &f->end) && !noted(f->begin)) {
+		if (at && nr_functions < MAX_FUNCTIONS && unwind_function(at, &f->begin, &f->end) &&
+		    !noted(f->begin)) {
 			f->entry = entry;
 			f->name = names[i];
 			nr_functions++;
@@ -175,7 +180,10 @@ static void look_around(void)
 	dl_iterate_phdr(note_object, NULL);
 	libc = dlopen("libc.so.6", RTLD_LAZY | RTLD_NOLOAD);
 	if (!libc) {
-		/* libc is in the program itself, and its functions cannot be told from the program's: nothing is contained */
+		/*
+		 * libc is in the program itself, and its functions cannot be told from the program's: nothing
+		 * is contained
+		 */
 		for (unsigned int i = 0; i < nr_objects; i++)
 			objects[i].class = CODE_LIBC;
 		return;
@@ -232,6 +240,28 @@ enum code_class code_classify(uintptr_t pc)
 	if (known->class == CODE_LIBC && code_entry(pc) == CODE_ENTRY_LEAF)
 		return CODE_LEAF;
 	return known->class;
+}
+
+/* By the program headers, which are mapped in front of everything else. */
+bool code_is_text(uintptr_t pc)
+{
+	struct code_object object;
+	const ElfW(Ehdr) *header;
+	const ElfW(Phdr) *ph;
+
+	if (!code_object(pc, &object))
+		return false;
+	header = (const void *)object.begin;
+	if (memcmp(header->e_ident, ELFMAG, SELFMAG) || header->e_phentsize != sizeof(*ph) ||
+	    header->e_phoff + header->e_phnum * sizeof(*ph) > PAGE)
+		return false;
+	ph = (const void *)(object.begin + header->e_phoff);
+	for (int i = 0; i < header->e_phnum; i++) {
+		if (ph[i].p_type == PT_LOAD && ph[i].p_flags & PF_X && ph[i].p_flags & PF_R &&
+		    pc - object.base - ph[i].p_vaddr < ph[i].p_memsz)
+			return true;
+	}
+	return false;
 }
 
 static const struct function *function_around(uintptr_t pc)

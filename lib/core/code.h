@@ -13,7 +13,7 @@ enum code_class {
 	CODE_PROCESS,		/* the program, and libraries that are not named below */
 	CODE_RUNTIME,		/* libmote and liburing */
 	CODE_LEAF,		/* touches nothing but its arguments: mem*, str*, libm, the vDSO */
-	CODE_LIBC,		/* the rest of libc, and what else may hold locks or half-changed lists: an allocator, libgcc */
+	CODE_LIBC,		/* the rest of libc, and what else may hold locks: an allocator, libgcc */
 	CODE_LOADER,
 };
 
@@ -30,6 +30,9 @@ void code_start(void);
 /* The loaded object that pc is in. */
 bool code_object(uintptr_t pc, struct code_object *object);
 enum code_class code_classify(uintptr_t pc);
+
+/* pc is in what an object has for execution, which can be read, too. */
+bool code_is_text(uintptr_t pc);
 
 /* What of an object can be executed; false: pc is in no object. Not for signal handlers. */
 bool code_object_text(uintptr_t pc, uintptr_t *begin, uintptr_t *end);

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0
 /*
- * A handler decides and redirects, no more: it looks at nothing but the worker's own words, the stack of its task, and
- * tables that do not change; it takes no lock and touches no scheduler. If the crash is the process's own, the thread
- * continues in crash_land(), on the process's stack, and that enters the runtime like any call and ends the process.
+ * A handler decides and redirects, no more: it looks at nothing but the worker's own words, the stack of its
+ * task, and tables that do not change; it takes no lock and touches no scheduler. If the crash is the process's
+ * own, the thread continues in crash_land(), on the process's stack, and that enters the runtime like any call
+ * and ends the process.
  *
- * A stack may also overflow inside of what must not be torn: malloc(), a call of mote. That gets a part of the guard to
- * go on with, and when it returns into the process, it is by a return address that has been replaced: into a trap.
+ * A stack may also overflow inside of what must not be torn: malloc(), a call of mote. That gets a part of the
+ * guard to go on with, and when it returns into the process, it is by a return address that has been replaced:
+ * into a trap.
  */
 #include "core/crash.h"
 #include "core/async_kill.h"
@@ -118,15 +120,16 @@ static struct crash_record *record_kept(const struct stack *st)
 }
 
 /*
- * Lets what has overflown the stack finish. exit: the word by which it returns into the process. False: this is no
- * overflow, or one for which the opening is not large enough.
+ * Lets what has overflown the stack finish. exit: the word by which it returns into the process. False: this is
+ * no overflow, or one for which the opening is not large enough.
  */
 static bool carry_on(struct task *t, const struct crash_record *record, uintptr_t exit)
 {
 	struct stack *st = t->stack;
 	uintptr_t low = (uintptr_t)record_kept(st) + 2 * PAGE;
 
-	if (!(record->flags & MOTE_CRASH_OVERFLOW) || st->opened || !stack_contains(st, exit) || record->address < low)
+	if (!(record->flags & MOTE_CRASH_OVERFLOW) || st->opened || !stack_contains(st, exit) ||
+	    record->address < low)
 		return false;
 	stack_open(st);
 	*record_kept(st) = *record;
@@ -211,7 +214,10 @@ int crash_start(void)
 
 	code_start();
 	atomic_store_explicit(&contained, 0, memory_order_relaxed);
-	/* All blocked: a fault in the handler is then fatal at once, and nobody sees a context that is being changed. */
+	/*
+	 * All blocked: a fault in the handler is then fatal at once, and nobody sees a context that is being
+	 * changed.
+	 */
 	sigfillset(&action.sa_mask);
 	for (size_t i = 0; i < NR_SIGNALS; i++) {
 		if (sigaction(signals[i], &action, &before[i]))
@@ -230,7 +236,8 @@ void crash_stop(void)
 	installed = false;
 	for (size_t i = 0; i < NR_SIGNALS; i++) {
 		/* Somebody may have put his own there since; he stays. */
-		if (!sigaction(signals[i], NULL, &now) && now.sa_flags & SA_SIGINFO && now.sa_sigaction == crash_handler)
+		if (!sigaction(signals[i], NULL, &now) && now.sa_flags & SA_SIGINFO &&
+		    now.sa_sigaction == crash_handler)
 			sigaction(signals[i], &before[i], NULL);
 	}
 }
@@ -256,7 +263,10 @@ int crash_thread_begin(void)
 	}
 	handler_stack.stack = p;
 	handler_stack.size = size + PAGE;
-	/* A fault whose signal is blocked ends the program without a word, and the program may have blocked them all. */
+	/*
+	 * A fault whose signal is blocked ends the program without a word, and the program may have blocked
+	 * them all.
+	 */
 	sigemptyset(&set);
 	for (size_t i = 0; i < NR_SIGNALS; i++)
 		sigaddset(&set, signals[i]);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT OR GPL-2.0 */
 /*
- * core/crash.h: a fault in a process's own code ends that process; any other ends the OS process, with a report.
+ * core/crash.h: a fault in a process's own code ends that process; any other ends the OS process, with a
+ * report.
  */
 #ifndef CORE_CRASH_H
 #define CORE_CRASH_H
@@ -47,8 +48,8 @@ const char *crash_signal_name(int signal);
 bool crash_is_abort(int sig, const siginfo_t *info);
 
 /*
- * crash_judge.c: why a crash of t's thread can't be contained, or NULL. Fills in the record. *exit: if t was only inside
- * of what must not be torn, the word on its stack by which that returns into t's own code; or 0.
+ * crash_judge.c: why a crash of t's thread can't be contained, or NULL. Fills in the record. *exit: if t was
+ * only inside of what must not be torn, the word on its stack by which that returns into t's own code; or 0.
  */
 const char *crash_judge(int sig, const siginfo_t *info, const void *ucontext, struct task *t, bool in_runtime,
 			struct crash_record *record, uintptr_t *exit);

@@ -2,10 +2,11 @@
 /*
  * Whether a crash is the process's own.
  *
- * Contained is what happens in code that cannot have left anything half done that others need: the process's own, and
- * functions of libc that touch their arguments only (core/code.h). The callers count, too: whoever was called back from
- * inside stdio holds a FILE's lock. So the stack is walked, and one frame of libc that is not known to be harmless makes the
- * crash the end of the OS process. What the walk cannot see, for lack of tables, is given the benefit of the doubt.
+ * Contained is what happens in code that cannot have left anything half done that others need: the process's
+ * own, and functions of libc that touch their arguments only (core/code.h). The callers count, too: whoever was
+ * called back from inside stdio holds a FILE's lock. So the stack is walked, and one frame of libc that is not
+ * known to be harmless makes the crash the end of the OS process. What the walk cannot see, for lack of tables,
+ * is given the benefit of the doubt.
  */
 #include "core/code.h"
 #include "core/crash.h"
@@ -40,8 +41,8 @@ static enum code_class classify(struct classes *known, uintptr_t at)
 }
 
 /*
- * Frames of libc that follow one another are judged by the outermost, which is what the process has called. first: the
- * crash is inside of them.
+ * Frames of libc that follow one another are judged by the outermost, which is what the process has called.
+ * first: the crash is inside of them.
  */
 static bool libc_is_harmless(enum code_entry entry, bool first, bool aborted, bool alone)
 {
@@ -64,7 +65,7 @@ struct walk {
 	bool began;			/* and where it begins */
 	const char *pending;		/* what is wrong with the frames just seen */
 	const char *why;		/* with any */
-	uintptr_t exit;			/* the outermost of those frames return into the process by this word; or 0 */
+	uintptr_t exit;			/* the word by which the outermost of those return into the process; or 0 */
 };
 
 static void look_at(struct walk *w, uintptr_t at)
@@ -82,7 +83,10 @@ static void look_at(struct walk *w, uintptr_t at)
 	w->first = false;
 	if (class == CODE_LOADER)
 		w->pending = "inside of the loader";
-	/* Where processes begin counts as theirs: what their function calls last may take its place on the stack. */
+	/*
+	 * Where processes begin counts as theirs: what their function calls last may take its place on the
+	 * stack.
+	 */
 	else if (class != CODE_RUNTIME || process_entry_code(at))
 		w->own = true;
 	/* What the runtime calls in between is the process's own, if it has left the runtime for that. */
@@ -110,7 +114,10 @@ static const char *walk_stack(struct walk *w, struct crash_record *record)
 		if (!w->began && record->nr_frames < MOTE_CRASH_FRAMES)
 			record->frames[record->nr_frames++] = w->u.pc;
 		look_at(w, at);
-		/* Further out there may be more, which has ended: cleanups run on top of what the process was doing. */
+		/*
+		 * Further out there may be more, which has ended: cleanups run on top of what the process was
+		 * doing.
+		 */
 	} while (!w->began && ++depth < MAX_DEPTH && unwind_step(&w->u));
 	if (!w->began)
 		w->exit = 0;
@@ -127,10 +134,12 @@ static bool is_overflow(const struct stack *st, uintptr_t sp, uintptr_t address)
 
 	/* A frame larger than the guard: the access is anywhere between the stack pointer and the stack. */
 	return stack_guard_contains(st, address) ||
-	       (sp < base && base - sp < (UINT64_C(1) << STACK_CLASS_MAX) && address < base && address + PAGE >= sp);
+	       (sp < base && base - sp < (UINT64_C(1) << STACK_CLASS_MAX) && address < base &&
+		address + PAGE >= sp);
 }
 
-static void describe(struct crash_record *record, int sig, const siginfo_t *info, const struct stack *st, uintptr_t sp)
+static void describe(struct crash_record *record, int sig, const siginfo_t *info, const struct stack *st,
+		     uintptr_t sp)
 {
 	*record = (struct crash_record){ .magic = CRASH_MAGIC, .signal = sig, .code = info->si_code };
 	if (crash_is_abort(sig, info)) {

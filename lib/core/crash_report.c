@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0
 /*
- * The report of a crash that ends the OS process. Locks may be held by anyone, lists be half changed, so: system calls
- * only, on memory that is known to be there. What only helps to read the report comes last.
+ * The report of a crash that ends the OS process. Locks may be held by anyone, lists be half changed, so:
+ * system calls only, on memory that is known to be there. What only helps to read the report comes last.
  */
 #include "core/crash.h"
 #include "core/code.h"
@@ -41,8 +41,8 @@ static void line_write(struct text *t)
 }
 
 /*
- * A string that the program has given long ago: by way of the kernel, which does not fault where it has gone. (Not by
- * write(): a sanitizer looks at what that is given.)
+ * A string that the program has given long ago: by way of the kernel, which does not fault where it has gone.
+ * (Not by write(): a sanitizer looks at what that is given.)
  */
 static bool string_copy(char *to, size_t size, const char *from)
 {

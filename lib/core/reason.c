@@ -28,11 +28,36 @@ static void append(char *buf, size_t size, size_t *length, const char *format, .
 	*length += n > 0 ? (size_t)n : 0;
 }
 
+#define REMEMBERED 64
+
+/* The names asked for last: what crashes in a loop is logged each time, and finding a name takes a file. */
+static void frame_format(uintptr_t pc, char *buf, size_t size)
+{
+	static struct {
+		uintptr_t pc;
+		char name[120];
+	} names[REMEMBERED];
+	static _Atomic bool busy;
+	unsigned int i = (unsigned int)(pc ^ pc >> 6 ^ pc >> 12) % REMEMBERED;
+
+	/* acquire, release: the table. Whoever finds it busy does without: nobody waits. */
+	if (atomic_exchange_explicit(&busy, true, memory_order_acquire)) {
+		symbol_format(pc, buf, size);
+		return;
+	}
+	if (names[i].pc != pc || !names[i].name[0]) {
+		symbol_format(pc, names[i].name, sizeof(names[i].name));
+		names[i].pc = pc;
+	}
+	memcpy(buf, names[i].name, size < sizeof(names[i].name) ? size : sizeof(names[i].name));
+	atomic_store_explicit(&busy, false, memory_order_release);
+}
+
 static int crash_format(const struct crash_record *r, char *buf, size_t size)
 {
 	size_t length = 0;
 	unsigned int same;
-	char name[160];
+	char name[120];
 
 	append(buf, size, &length, "signal %d (%s)", r->signal, crash_signal_name(r->signal));
 	if (r->flags & MOTE_CRASH_OVERFLOW)
@@ -43,7 +68,7 @@ static int crash_format(const struct crash_record *r, char *buf, size_t size)
 		for (same = 1; i + same < r->nr_frames && r->frames[i + same] == r->frames[i]; same++)
 			;
 		/* of a return address the call is meant, which ends before it */
-		symbol_format(r->frames[i] - (i > 0), name, sizeof(name));
+		frame_format(r->frames[i] - (i > 0), name, sizeof(name));
 		append(buf, size, &length, "%s%s", i ? " < " : " in ", name);
 		if (same > 1)
 			append(buf, size, &length, " (%u times)", same);

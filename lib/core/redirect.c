@@ -35,8 +35,8 @@ void redirect_thread_begin(void)
 }
 
 /*
- * Below what was in use, if the stack pointer says where that is, and leaves room. After an overflow the innermost frames
- * are given up: they are the recursion's.
+ * Below what was in use, if the stack pointer says where that is, and leaves room. After an overflow the
+ * innermost frames are given up: they are the recursion's.
  */
 static uintptr_t landing(const struct stack *st, uintptr_t sp)
 {

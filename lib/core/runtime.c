@@ -215,7 +215,7 @@ static int start_parts(const struct mote_opts *opts, bool driven)
 	err = process_table_start(max, n);
 	if (err)
 		return err;
-	err = io_start();
+	err = io_start(n);
 	if (err)
 		goto fail_table;
 	err = crash_start();

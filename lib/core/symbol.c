@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0
 /*
- * Names come from the symbol table of the object's file (.symtab, which has static functions, or else .dynsym): dladdr()
- * knows exported functions only, and takes the loader's lock.
+ * Names come from the symbol table of the object's file (.symtab, which has static functions, or else .dynsym):
+ * dladdr() knows exported functions only, and takes the loader's lock.
  */
 #include "core/symbol.h"
 #include "core/code.h"

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT OR GPL-2.0 */
 /*
- * core/text.h: text in signal handlers, where snprintf() is not allowed. What does not fit is counted, not written.
+ * core/text.h: text in signal handlers, where snprintf() is not allowed. What does not fit is counted, not
+ * written.
  */
 #ifndef CORE_TEXT_H
 #define CORE_TEXT_H

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0
 /*
- * DWARF call frame information: .eh_frame_hdr has a table of functions, sorted; each leads to an FDE, whose little program
- * says for every address where the caller's registers are. Of its instructions only expressions are not followed:
- * they occur in PLT stubs and in the kernel's signal frames.
+ * DWARF call frame information: .eh_frame_hdr has a table of functions, sorted; each leads to an FDE, whose
+ * little program says for every address where the caller's registers are. Of its instructions only expressions
+ * are not followed: they occur in PLT stubs and in the kernel's signal frames.
  *
- * libgcc's unwinder does the same, but reads whatever the registers point to: after a crash that may be anything.
+ * libgcc's unwinder does the same, but reads whatever the registers point to: after a crash that may be
+ * anything.
  */
 #include "core/unwind.h"
 #include "core/code.h"
@@ -37,7 +38,10 @@ struct entry {				/* a CIE and an FDE, read */
 	bool signal_frame;
 };
 
-/* The tables were written by a compiler and are mapped: what is read of them needs no suspicion but for what they hold. */
+/*
+ * The tables were written by a compiler and are mapped: what is read of them needs no suspicion but for what
+ * they hold.
+ */
 
 static uint64_t read_uleb(const uint8_t **p)
 {
@@ -80,7 +84,9 @@ static uint64_t read_bytes(const uint8_t **p, unsigned int n)
 	return value;
 }
 
-/* DW_EH_PE: low four bits the format, next three what it is relative to. False: a kind that nobody writes here. */
+/*
+ * DW_EH_PE: low four bits the format, next three what it is relative to. False: a kind that nobody writes here.
+ */
 static bool read_encoded(const uint8_t **p, uint8_t encoding, uintptr_t data, uintptr_t *value)
 {
 	const uint8_t *at = *p;
@@ -256,8 +262,8 @@ static void restore_rule(struct unwind_row *row, uint64_t reg, const struct unwi
 }
 
 /* Runs the program up to pc. False: it has what is not understood. */
-static bool row_run(struct unwind_row *row, const struct entry *e, const uint8_t *p, const uint8_t *end, uintptr_t pc,
-		    const struct unwind_row *initial)
+static bool row_run(struct unwind_row *row, const struct entry *e, const uint8_t *p, const uint8_t *end,
+		    uintptr_t pc, const struct unwind_row *initial)
 {
 	struct unwind_row remembered[MAX_REMEMBERED];
 	unsigned int depth = 0;
@@ -361,7 +367,7 @@ static bool row_run(struct unwind_row *row, const struct entry *e, const uint8_t
 			reg = read_uleb(&p);
 			set_rule(row, reg, RULE_VALUE_OFFSET, read_sleb(&p) * e->data_align);
 			break;
-		case 0x2d:		/* aarch64: negate_ra_state; the code is taken off whether there is one or not */
+		case 0x2d:		/* aarch64: negate_ra_state; a code is taken off in any case */
 			break;
 		case 0x2e:		/* GNU_args_size */
 			read_uleb(&p);
@@ -462,10 +468,9 @@ static bool step_by_row(struct unwind *u, const struct unwind_row *row)
 /* Whether pc follows a call: what looks like a return address but doesn't, is none. */
 static bool follows_call(uintptr_t pc)
 {
-	struct code_object object;
 	const uint8_t *p = (const uint8_t *)pc;
 
-	if (!code_object(pc - 8, &object) || !code_object(pc - 1, &object))
+	if (!code_is_text(pc - 7) || !code_is_text(pc - 1))
 		return false;
 #if defined(__x86_64__)
 	if (p[-5] == 0xe8)
@@ -530,7 +535,6 @@ bool unwind_step(struct unwind *u)
 {
 	uintptr_t at = unwind_at(u);
 	struct unwind_row *row = &u->rows[(at ^ at >> 4 ^ at >> 8) % UNWIND_ROWS];
-	struct code_object object;
 	struct entry e;
 
 	if (row->at == at && at)
@@ -544,7 +548,7 @@ bool unwind_step(struct unwind *u)
 		row->at = 0;
 		return false;
 	}
-	if (u->exact && !code_object(u->pc, &object) && step_out_of_nowhere(u))
+	if (u->exact && !code_is_text(u->pc) && step_out_of_nowhere(u))
 		return true;
 	return step_by_frame_pointer(u);
 }

@@ -2,9 +2,9 @@
 /*
  * core/unwind.h: who called whom, from a context that a signal has interrupted.
  *
- * By the call frame information in .eh_frame, which gcc and clang write for every function, with or without frame pointers;
- * by the frame pointer where there is none. Async-signal-safe: no locks, no memory, and nothing is read but the given
- * stack and the tables of loaded objects. What can't be proved ends the walk.
+ * By the call frame information in .eh_frame, which gcc and clang write for every function, with or without
+ * frame pointers; by the frame pointer where there is none. Async-signal-safe: no locks, no memory, and nothing
+ * is read but the given stack and the tables of loaded objects. What can't be proved ends the walk.
  */
 #ifndef CORE_UNWIND_H
 #define CORE_UNWIND_H
@@ -32,11 +32,11 @@ struct unwind {
 	uintptr_t pc;
 	uintptr_t slot;			/* where on the stack pc was found; 0: not there */
 	bool exact;			/* pc is where the frame stands, not where a call returns to */
-	bool in_signal;			/* the frame is what the kernel calls a signal handler from: the walk ends here */
+	bool in_signal;			/* it is what signal handlers return to: the walk ends here */
 	uint64_t known;			/* registers whose values are those of this frame */
 	uintptr_t regs[UNWIND_REGS];
 	uintptr_t low, high;		/* the stack; both 0: unknown, every word is asked of the kernel */
-	struct unwind_row rows[UNWIND_ROWS];	/* worked out already: a recursion comes by the same few again and again */
+	struct unwind_row rows[UNWIND_ROWS];	/* worked out already: for recursions */
 };
 
 /* stack: the one that is in use there; NULL: unknown. */

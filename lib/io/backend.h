@@ -57,6 +57,6 @@ extern const struct backend ring_backend, epoll_backend;
 extern const struct backend *io_backend;	/* set by io_start() */
 
 /* 0 if the kernel lets us and has what we need, else -errno. */
-int ring_probe(void);
+int ring_probe(unsigned int schedulers);
 
 #endif

@@ -190,7 +190,7 @@ static int64_t transfer(struct call *c, struct job *j)
 			int64_t n = job_do(c, j);
 
 			/* O_NONBLOCK: the ring does not wait. */
-			if (n != -EAGAIN)
+			if (n != -EAGAIN || !(fcntl(j->fd, F_GETFL) & O_NONBLOCK))
 				return n;
 			n = call_poll(c, j->kind == JOB_READ ? POLLIN : POLLOUT);
 			if (n < 0)

@@ -11,7 +11,7 @@
 
 const struct backend *io_backend;
 
-int io_start(void)
+int io_start(unsigned int schedulers)
 {
 	const char *wish = getenv("MOTE_IO");
 	int err;
@@ -19,9 +19,9 @@ int io_start(void)
 	if (wish && !strcmp(wish, "epoll")) {
 		io_backend = &epoll_backend;
 	} else {
-		err = ring_probe();
+		err = ring_probe(schedulers);
 		/* Nothing forbids it: the program runs into a limit, and would with epoll, too. */
-		if (err == -EMFILE || err == -ENFILE || err == -ENOMEM || (err && wish && !strcmp(wish, "io_uring")))
+		if (err == -EMFILE || err == -ENFILE || (err && wish && !strcmp(wish, "io_uring")))
 			return err;
 		io_backend = err ? &epoll_backend : &ring_backend;
 	}

@@ -12,7 +12,7 @@ struct scheduler;
 struct task;
 
 /* Chooses the backend once: $MOTE_IO, or what the kernel allows. 0 or -errno. */
-int io_start(void);
+int io_start(unsigned int schedulers);
 void io_stop(void);
 void io_forget(void);		/* in a forked child */
 const char *io_name(void);			/* "io_uring" or "epoll" */

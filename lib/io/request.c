@@ -271,7 +271,8 @@ int call_submit(struct call *c, const struct io_uring_sqe *sqe)
 	/* It may have been done before the cancellation reached it: then that is the result. */
 	if (err && (r.res == -ECANCELED || r.res == -EINTR))
 		return err;
-	return r.res;
+	/* Nobody has cancelled it: the kernel had no thread for it, and could make none. */
+	return r.res == -ECANCELED ? -EAGAIN : r.res;
 }
 
 int call_blocking(struct call *c, int64_t (*fn)(void *arg), void *arg, int64_t *result)

@@ -66,7 +66,10 @@ int call_poll(struct call *c, int events);
 /* A little sleep, on the way to another try: 0, or an error as call_poll(). */
 int call_pause(struct call *c, int64_t ns);
 
-/* Runs an operation in the ring, whose buffers are the caller's. Returns its result, or an error as call_poll(). */
+/*
+ * Runs an operation in the ring, whose buffers are the caller's. Returns its result, or an error as call_poll(). -EAGAIN:
+ * the descriptor is O_NONBLOCK, or the kernel has no thread for it.
+ */
 int call_submit(struct call *c, const struct io_uring_sqe *sqe);
 
 /*

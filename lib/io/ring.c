@@ -13,9 +13,17 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+/*
+ * The kernel counts rings as locked memory (Linux 6.14 does), of which a user has 8 MiB for all programs: where there
+ * are many schedulers, or none of it is left, rings are smaller. A full queue is submitted, no completion is lost.
+ */
 #define ENTRIES		1024
-#define COMPLETIONS	8192
+#define ENTRIES_MIN	64
+#define MANY		24		/* schedulers */
+#define COMPLETIONS	8		/* for each entry */
 #define RING_REGISTERED	1		/* in int_flags: liburing's own INT_FLAG_REG_RING */
+
+static unsigned int ring_entries;
 
 static int ring_setup(struct io_uring *uring, unsigned int entries, unsigned int completions)
 {
@@ -35,7 +43,7 @@ static int ring_setup(struct io_uring *uring, unsigned int entries, unsigned int
 	return 0;
 }
 
-int ring_probe(void)
+int ring_probe(unsigned int schedulers)
 {
 	static const int needed[] = {
 		IORING_OP_POLL_ADD, IORING_OP_ASYNC_CANCEL, IORING_OP_READ, IORING_OP_WRITE, IORING_OP_FSYNC,
@@ -49,6 +57,7 @@ int ring_probe(void)
 	struct io_uring uring;
 	int err;
 
+	ring_entries = schedulers > MANY ? ENTRIES / 4 : ENTRIES;
 	err = ring_setup(&uring, 8, 16);
 	if (err)
 		return err;
@@ -99,7 +108,11 @@ static int ring_open(struct scheduler *s)
 		err = -errno;
 		goto err_free;
 	}
-	err = ring_setup(&r->uring, ENTRIES, COMPLETIONS);
+	for (unsigned int n = ring_entries; ; n /= 4) {
+		err = ring_setup(&r->uring, n, n * COMPLETIONS);
+		if (err != -ENOMEM || n <= ENTRIES_MIN)
+			break;
+	}
 	if (err)
 		goto err_notify;
 	err = inflow_open(r);

@@ -23,6 +23,7 @@
 #define LOOK_MAX_NS	INT64_C(10000000)
 #define QUIET_LOOKS	8		/* so many in a row without a switch anywhere, and it sleeps */
 #define WARY_LOOKS	32		/* so many frequent ones after a hand-over: who got stuck once may again */
+#define INSIST_LOOKS	256		/* so many for a task to be interrupted, which may be in a call that blocks for ever */
 
 _Atomic bool overseer_asleep;
 
@@ -123,16 +124,16 @@ static bool look_at_workers(void)
 }
 
 /* False: nothing has run, or will by itself. */
-static bool look(bool *soon)
+static bool look(bool insist, bool *soon)
 {
+	bool moved = false, wanted = look_at_workers();
 	int64_t now = clock_now();
-	bool moved = false;
 
-	*soon = look_at_workers();
+	*soon = wanted && insist;
 	for (unsigned int i = 0; i < schedulers_count(); i++)
 		*soon |= look_at(scheduler_at(i), &sights[i], now, &moved);
 	counter_add(&nr_looks, 1);
-	return moved || *soon || !schedulers_all_parked();
+	return moved || wanted || *soon || !schedulers_all_parked();
 }
 
 static void until_in(struct timespec *until, int64_t ns)
@@ -156,7 +157,7 @@ static void sleep_long(void)
 static void *overseer_main(void *unused)
 {
 	int64_t period = LOOK_MIN_NS;
-	unsigned int quiet = 0, wary = 0;
+	unsigned int quiet = 0, wary = 0, insist = 0;
 	uint64_t handovers = 0;
 	struct timespec until;
 	bool soon;
@@ -173,9 +174,10 @@ static void *overseer_main(void *unused)
 		until_in(&until, period);
 		while (!hurry && !ending && pthread_cond_timedwait(&changed, &mutex, &until) != ETIMEDOUT)
 			;
+		insist = hurry ? INSIST_LOOKS : insist - (insist > 0);
 		hurry = false;
 		pthread_mutex_unlock(&mutex);
-		quiet = look(&soon) ? 0 : quiet + 1;
+		quiet = look(insist, &soon) ? 0 : quiet + 1;
 		if (handovers != atomic_load_explicit(&nr_handovers, memory_order_relaxed))
 			wary = WARY_LOOKS;
 		handovers = atomic_load_explicit(&nr_handovers, memory_order_relaxed);
