@@ -433,7 +433,10 @@ static unsigned long looks_of_overseer(void)
 
 #define HOGS 3
 
-/* Own code that stdio calls, with the stream locked: short functions, so that the signal often hits their first and last instructions. */
+/*
+ * Own code that stdio calls, with the stream locked: short functions, so that the signal often hits their first and last
+ * instructions.
+ */
 static __attribute__((noinline)) size_t count_bytes(const char *bytes, size_t size)
 {
 	size_t n = 0;
@@ -461,6 +464,7 @@ static void writes_to_itself(void *arg)
 	for (;;) {
 		fwrite(text, 1, sizeof(text), shared);
 		fflush(shared);
+		test_spin(1000);
 	}
 }
 

@@ -200,9 +200,10 @@ static bool receives(const struct mote_msg *m, void *arg)
 		break;
 	case 5: {
 		/* The DOWN is there: to flush it is to take it out. */
+		static _Atomic unsigned int seen;
 		mote_ref ref;
 
-		mote_spawn_monitor(last_look, &(_Atomic unsigned int){ 0 }, &ref);
+		mote_spawn_monitor(last_look, (void *)&seen, &ref);
 		mote_sleep(mote_in_ms(50));
 		mote_demonitor(ref, MOTE_FLUSH);
 		break;

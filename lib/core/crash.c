@@ -14,6 +14,7 @@
 #include "core/code.h"
 #include "core/process.h"
 #include "core/redirect.h"
+#include "core/unwind.h"
 
 #include <errno.h>
 #include <string.h>
@@ -113,6 +114,18 @@ static uintptr_t context_pc(const ucontext_t *uc)
 #endif
 }
 
+static void context_set_return(ucontext_t *uc, uintptr_t slot, uintptr_t pc)
+{
+#if defined(__aarch64__)
+	if (slot == UNWIND_IN_REGISTER) {
+		uc->uc_mcontext.regs[30] = pc;
+		return;
+	}
+#endif
+	(void)uc;
+	*(uintptr_t *)slot = pc;
+}
+
 /* While the stack is open, at the far end of the opening. */
 static struct crash_record *record_kept(const struct stack *st)
 {
@@ -123,17 +136,17 @@ static struct crash_record *record_kept(const struct stack *st)
  * Lets what has overflown the stack finish. exit: the word by which it returns into the process. False: this is
  * no overflow, or one for which the opening is not large enough.
  */
-static bool carry_on(struct task *t, const struct crash_record *record, uintptr_t exit)
+static bool carry_on(struct task *t, const struct crash_record *record, ucontext_t *uc, uintptr_t exit)
 {
 	struct stack *st = t->stack;
 	uintptr_t low = (uintptr_t)record_kept(st) + 2 * PAGE;
 
-	if (!(record->flags & MOTE_CRASH_OVERFLOW) || st->opened || !stack_contains(st, exit) ||
-	    record->address < low)
+	if (!(record->flags & MOTE_CRASH_OVERFLOW) || st->opened || record->address < low ||
+	    !(stack_contains(st, exit) || exit == UNWIND_IN_REGISTER))
 		return false;
 	stack_open(st);
 	*record_kept(st) = *record;
-	*(uintptr_t *)exit = (uintptr_t)crash_return;
+	context_set_return(uc, exit, (uintptr_t)crash_return);
 	return true;
 }
 
@@ -203,7 +216,7 @@ static void crash_handler(int sig, siginfo_t *info, void *ucontext)
 		why = crash_judge(sig, info, ucontext, t, in_runtime, &record, &exit);
 	if (!why)
 		redirect_context(ucontext, t, crash_land, &record, record_size(&record));
-	else if (!exit || !carry_on(t, &record, exit))
+	else if (!exit || !carry_on(t, &record, ucontext, exit))
 		uncontained(sig, info, ucontext, t, why);
 	errno = saved;
 }

@@ -49,7 +49,7 @@ bool crash_is_abort(int sig, const siginfo_t *info);
 
 /*
  * crash_judge.c: why a crash of t's thread can't be contained, or NULL. Fills in the record. *exit: if t was
- * only inside of what must not be torn, the word on its stack by which that returns into t's own code; or 0.
+ * only inside of what must not be torn, the word (unwind.slot) by which that returns into t's own code; or 0.
  */
 const char *crash_judge(int sig, const siginfo_t *info, const void *ucontext, struct task *t, bool in_runtime,
 			struct crash_record *record, uintptr_t *exit);

@@ -458,8 +458,11 @@ static bool step_by_row(struct unwind *u, const struct unwind_row *row)
 	memcpy(u->regs, regs, sizeof(regs));
 	u->regs[REG_STACK] = cfa;
 	u->known = still_known | UINT64_C(1) << REG_STACK;
-	u->slot = row->kinds[REG_RETURN] == RULE_OFFSET && pc == regs[REG_RETURN] ?
-		  cfa + (uintptr_t)(intptr_t)row->offsets[REG_RETURN] : 0;
+	u->slot = 0;
+	if (row->kinds[REG_RETURN] == RULE_OFFSET && pc == regs[REG_RETURN])
+		u->slot = cfa + (uintptr_t)(intptr_t)row->offsets[REG_RETURN];
+	else if (row->kinds[REG_RETURN] == RULE_SAME && pc == regs[REG_RETURN] && u->exact)
+		u->slot = UNWIND_IN_REGISTER;
 	u->pc = pc;
 	u->exact = false;
 	return true;

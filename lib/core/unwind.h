@@ -31,6 +31,7 @@ struct unwind_row {			/* where the caller's registers are, for one address */
 struct unwind {
 	uintptr_t pc;
 	uintptr_t slot;			/* where on the stack pc was found; 0: not there */
+#define UNWIND_IN_REGISTER	1	/* but in the register for return addresses, still */
 	bool exact;			/* pc is where the frame stands, not where a call returns to */
 	bool in_signal;			/* it is what signal handlers return to: the walk ends here */
 	uint64_t known;			/* registers whose values are those of this frame */

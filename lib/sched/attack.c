@@ -15,17 +15,22 @@
 static _Atomic uint64_t every;		/* 0: none fails */
 static _Atomic uint64_t count;
 
+void attack_fail_every(uint64_t n)
+{
+	atomic_store(&count, 0);
+	atomic_store(&every, n);
+}
+
 void attack_start(void)
 {
 	const char *env = getenv("MOTE_ATTACK_ALLOC");
 
-	atomic_store(&count, 0);
-	atomic_store(&every, env ? strtoull(env, NULL, 0) : 0);
+	attack_fail_every(env ? strtoull(env, NULL, 0) : 0);
 }
 
 void attack_stop(void)
 {
-	atomic_store(&every, 0);
+	attack_fail_every(0);
 }
 
 static bool fails(void)

@@ -21,6 +21,8 @@
 void attack_start(void);
 void attack_stop(void);
 
+void attack_fail_every(uint64_t n);	/* allocation, counted from here; 0: none. Any thread */
+
 void *attack_malloc(size_t size);
 void *attack_calloc(size_t n, size_t size);
 void *attack_realloc(void *old, size_t size);
