@@ -428,7 +428,8 @@ static bool run_with(const char *how, unsigned long n, int *status)
 	*status = pclose(f);
 	if (WIFEXITED(*status) && (WEXITSTATUS(*status) == 0 || WEXITSTATUS(*status) == 3))
 		return true;
-	test_note("%s: status %#x", command, *status);
+	test_note("GLIBC_TUNABLES=glibc.malloc.tcache_count=0 MOTE_SEED=%lu %s %s %lu: status %#x", n,
+		  program_invocation_name, how, n, *status);
 	for (unsigned int i = lines > 20 ? lines - 20 : 0; i < lines; i++)
 		printf("#   %s", said[i % 20]);
 	return false;
@@ -456,7 +457,7 @@ static void while_it_runs(void)
 {
 	unsigned long started, refused;
 
-	try_all("run", test_rounds(300), &started, &refused);
+	try_all("run", 300, &started, &refused);
 	EXPECT(started > 0 && refused == 0 && all_worked > 0 && all_refused > 0);
 }
 
@@ -464,7 +465,7 @@ static void from_start(void)
 {
 	unsigned long started, refused;
 
-	try_all("start", test_rounds(1500), &started, &refused);
+	try_all("start", 1500, &started, &refused);
 	EXPECT(started > 0 && refused > 0);
 }
 

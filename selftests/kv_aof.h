@@ -46,10 +46,10 @@ static inline bool rewrite(struct client *client, const char *path)
 			return false;
 		reply = client_call(client, "BGREWRITEAOF");
 		/* Another one may be under way. */
-	} while (reply && strstr(reply, "already in progress") && waits++ < 2000 && (sleep_ms(5), true));
+	} while (reply && strstr(reply, "already in progress") && waits++ < 12000 && (sleep_ms(5), true));
 	if (!reply || reply[0] != '+')
 		return false;
-	for (int tries = 0; tries < 2000; tries++) {
+	for (int tries = 0; tries < 12000; tries++) {
 		if (stat(path, &now) || now.st_ino != before.st_ino)
 			return true;
 		sleep_ms(5);

@@ -105,9 +105,10 @@ static void shards_under_load(void)
 			crash_connection(server.port, i % 20 == 5);
 	}
 	sleep_ms(20);
+	changes = load_stop(&load);
+	/* The one that is under way comes to its end. */
 	EXPECT(rewrite(client, aof_of(dir)));
 	client_close(client);
-	changes = load_stop(&load);
 	EXPECT_EQ(load_cuts(&load), 0);
 	EXPECT_KEPT(&load, server.port);
 	expect_going_on(&server);
@@ -195,7 +196,7 @@ static void rewrite_meanwhile(void)
 			crash_shard(client, (i + k) % SHARDS);
 		client_call(client, "SET key:%d %s%d", i, value, i);
 		client_call(client, "DEL key:%d", 1999 - i);
-		while (!stat(aof_of(dir), &now) && now.st_ino == before.st_ino && tries++ < 4000)
+		while (!stat(aof_of(dir), &now) && now.st_ino == before.st_ino && tries++ < 12000)
 			sleep_ms(5);
 		if (!EXPECT(now.st_ino != before.st_ino))
 			break;

@@ -5,7 +5,9 @@
  */
 #include "limits.h"
 
+#include <linux/magic.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 
 #define MIB	((size_t)1 << 20)
 
@@ -316,10 +318,19 @@ static void writes_much(void)
 	char path[] = "/tmp/mote-limit-XXXXXX";
 	int fd = mkstemp(path);
 
+	struct statfs fs;
+
 	EXPECT(fd >= 0);
 	unlink(path);
+	if (!fstatfs(fd, &fs) && fs.f_type == TMPFS_MAGIC) {
+		selftest_skip("/tmp is memory itself");
+		return;
+	}
 	EXPECT_EQ(mote_fd_adopt(fd), 0);
 	for (int i = 0; i < 150; i++) {
+		/* Version 1 of cgroups does not make writers wait for the disk: a group may fill with what is not written yet. */
+		if (!(i % 8))
+			EXPECT_EQ(mote_file_sync(fd, true), 0);
 		memset(block, i, sizeof(block));
 		EXPECT_EQ(mote_file_write(fd, block, sizeof(block), (int64_t)i * (int64_t)MIB, MOTE_FOREVER), MIB);
 	}
@@ -329,7 +340,6 @@ static void writes_much(void)
 		EXPECT(block[0] == (char)i && block[MIB - 1] == (char)i);
 	}
 	works_a_little();
-	EXPECT(!selftest_why[0]);
 }
 
 static void in_group_files(void)

@@ -18,7 +18,7 @@
 /* Runs fn in a forked child: what fails, or is skipped, there is the case's. Returns the status of waitpid(). */
 static inline int limits_child_status(void (*fn)(void))
 {
-	int why[2], status;
+	int why[2], status = 0;
 	ssize_t n;
 	pid_t pid;
 

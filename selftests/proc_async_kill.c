@@ -35,8 +35,9 @@ static _Atomic unsigned long spun;
 
 static mote_pid spawn_async(mote_fn fn, void *arg, unsigned int flags, mote_ref *ref)
 {
-	return mote_spawn_opts(&(struct mote_spawn_opts){ .size = sizeof(struct mote_spawn_opts), .fn = fn, .arg = arg,
-							  .flags = MOTE_ASYNC_KILL | MOTE_MONITOR | flags, .ref = ref });
+	return mote_spawn_opts(&(struct mote_spawn_opts){
+		.size = sizeof(struct mote_spawn_opts), .fn = fn, .arg = arg,
+		.flags = MOTE_ASYNC_KILL | MOTE_MONITOR | flags, .ref = ref });
 }
 
 /* xorshift begins with zeroes when the seed has few bits. */
@@ -337,9 +338,9 @@ static void in_a_server(void)
 						    .terminate = terminate_counts };
 	_Atomic bool begun = false, *at = &begun;
 	mote_ref ref;
-	mote_pid pid = mote_spawn_opts(&(struct mote_spawn_opts){ .size = sizeof(struct mote_spawn_opts), .server = &ops,
-								  .flags = MOTE_ASYNC_KILL | MOTE_MONITOR,
-								  .ref = &ref });
+	mote_pid pid = mote_spawn_opts(&(struct mote_spawn_opts){
+		.size = sizeof(struct mote_spawn_opts), .server = &ops,
+		.flags = MOTE_ASYNC_KILL | MOTE_MONITOR, .ref = &ref });
 
 	server_ended = 0;
 	mote_send(pid, 1, (void *)&at, sizeof(at));
@@ -434,8 +435,8 @@ static unsigned long looks_of_overseer(void)
 #define HOGS 3
 
 /*
- * Own code that stdio calls, with the stream locked: short functions, so that the signal often hits their first and last
- * instructions.
+ * Own code that stdio calls, with the stream locked: short functions, so that the signal often hits their first and
+ * last instructions.
  */
 static __attribute__((noinline)) size_t count_bytes(const char *bytes, size_t size)
 {
@@ -867,7 +868,8 @@ int main(void)
 	selftest_process("never inside malloc or stdio: their locks stay usable", killed_around_libc);
 	selftest_process("nor in what stdio calls", killed_around_callbacks);
 	selftest_process_opts("among others, which are never hit", among_others, SCHEDULERS(2));
-	selftest_process_opts("race: kill against end, and the slot's next tenant", death_and_kill_at_once, SCHEDULERS(2));
+	selftest_process_opts("race: kill against end, and the slot's next tenant", death_and_kill_at_once,
+			      SCHEDULERS(2));
 	selftest_process("what was meant for a slot's former tenant", marked_by_mistake);
 	selftest_case("a program's own handler gets its signals, and its place back", program_uses_the_signal);
 	selftest_case("in a program that had all signals blocked", all_signals_blocked);

@@ -406,8 +406,8 @@ static void reason_outlives_memory(void)
 	struct mote_msg *m = mote_receive_ref(ref, PATIENCE);
 	const char *data = is_down(m, ref, p, MOTE_CUSTOM) ? mote_msg_down(m)->reason.data : NULL;
 
-	if (!EXPECT(data && mote_msg_down(m)->reason.code == 7 && mote_msg_down(m)->reason.size == 200 && data[0] == 'r' &&
-		    !memcmp(data, data + 1, 199)))
+	if (!EXPECT(data && mote_msg_down(m)->reason.code == 7 && mote_msg_down(m)->reason.size == 200 &&
+		    data[0] == 'r' && !memcmp(data, data + 1, 199)))
 		test_describe(m);
 	mote_msg_free(m);
 }

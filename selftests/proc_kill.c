@@ -63,7 +63,8 @@ enum acts {
 	CALL(mote_in_ms, LOOKS, mote_in_ms(1)) \
 	CALL(mote_reason_error, LOOKS, mote_reason_error(1, NULL)) \
 	CALL(mote_reason_format, LOOKS, mote_reason_format(&MOTE_REASON_KILL, p->name, sizeof(p->name))) \
-	CALL(mote_reason_crash, LOOKS, mote_reason_crash(&MOTE_REASON_KILL, &(struct mote_crash){ .size = sizeof(size_t) })) \
+	CALL(mote_reason_crash, LOOKS, \
+	     mote_reason_crash(&MOTE_REASON_KILL, &(struct mote_crash){ .size = sizeof(size_t) })) \
 	CALL(mote_errno, LOOKS, mote_errno()) \
 	CALL(mote_version, LOOKS, mote_version()) \
 	CALL(mote_self, LOOKS, mote_self()) \

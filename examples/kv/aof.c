@@ -271,7 +271,8 @@ static void tick(struct writer *w)
 		synced(w, m);
 		mote_msg_free(m);
 	}
-	if (kv.fsync == FSYNC_EVERYSEC && w->dirty) {
+	/* While a rewrite is synced others don't queue up behind: it could not end. */
+	if (kv.fsync == FSYNC_EVERYSEC && w->dirty && !w->syncing) {
 		w->dirty = false;
 		start_sync(w, w->fd);
 	}
@@ -286,8 +287,11 @@ static void cut(struct writer *w, const struct mote_msg *m)
 	uint32_t shard = *(uint32_t *)m->data;
 	struct out o = { 0 };
 
-	if (cut.fd >= 0)
-		mote_fd_give(cut.fd, m->from);
+	if (cut.fd < 0) {
+		mote_reply(mote_msg_from(m), KV_CUT, &cut, sizeof(cut));
+		return;
+	}
+	mote_fd_give(cut.fd, m->from);
 	out_put(&o, &cut, sizeof(cut));
 	for (uint32_t i = 0; i < w->n; i++) {
 		struct log_tail tail = tail_of(w->group[i]);

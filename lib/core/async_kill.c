@@ -2,21 +2,21 @@
 /*
  * Ending a process in its own code.
  *
- * Whoever sends the kill marks the victim; the overseer, at each of its looks, sends SIGURG to the thread on which it
- * finds a marked one in its own code; and the handler decides. It ends the process only if all of this holds there:
+ * Whoever sends the kill marks the victim; the overseer, at each of its looks, sends SIGURG to the thread on which
+ * it finds a marked one in its own code; and the handler decides. It ends the process only if all of this holds:
  *
- *  - The thread is in the own code of a process, not in the runtime: no lock of the library's is held, and nothing of it
- *    is half changed. The signal takes its time, so what the overseer saw may be over.
- *  - That process was sent a kill. Not "is the one that the signal was sent for": another may run on the thread by now.
- *    A mark may also have been meant for a former tenant of the slot; the serial tells.
+ *  - The thread is in the own code of a process, not in the runtime: no lock of the library's is held, and nothing
+ *    of it is half changed. The signal takes its time, so what the overseer saw may be over.
+ *  - That process was sent a kill. Not "is the one that the signal was sent for": another may run on the thread by
+ *    now. A mark may also have been meant for a former tenant of the slot; the serial tells.
  *  - It is not in a section between mote_nokill_begin() and _end(), and not dying already.
  *  - The instruction and all return addresses, to the first frame of the process, lie in code for which
  *    mote_async_code() was called. A frame of anything else (malloc, stdio, a lock, qsort that has called back) may
  *    have something half done, which nobody would ever finish: a lock that stays taken stops the whole program.
  *
- * Otherwise it does nothing, and the overseer tries again. SIGURG is ignored by default, so one that comes late or to
- * the wrong thread harms nobody; being no real-time signal, those not yet delivered don't queue up; and hardly any
- * program uses it. What others send with it goes to the handler that was there before.
+ * Otherwise it does nothing, and the overseer tries again. SIGURG is ignored by default, so one that comes late or
+ * to the wrong thread harms nobody; being no real-time signal, those not yet delivered don't queue up; and hardly
+ * any program uses it. What others send with it goes to the handler that was there before.
  */
 #include "core/async_kill.h"
 #include "core/code.h"
@@ -155,7 +155,7 @@ void async_kill_want(struct process *p, uint64_t serial)
 		return;
 	extra = atomic_load(&p->extra);
 	latest = atomic_load(&extra->kill_serial);
-	/* Serials of a slot only grow: a kill that comes too late for its target must not hide one of its successor's. */
+	/* Serials of a slot only grow: a kill that is too late for its target must not hide one for its successor. */
 	while (latest < serial && !atomic_compare_exchange_weak(&extra->kill_serial, &latest, serial))
 		;
 	atomic_compare_exchange_strong(&p->task.interrupt, &allowed, TASK_INTERRUPT_WANTED);
@@ -185,8 +185,8 @@ void async_kill_overseen(struct task *t, pid_t tid)
 
 	if (!killed(p)) {
 		/*
-		 * The mark was for a former tenant. seq_cst, against async_kill_want(): either that one sees ALLOWED, or the
-		 * second look here sees its serial.
+		 * The mark was for a former tenant. seq_cst, against async_kill_want(): either that one sees
+		 * ALLOWED, or the second look here sees its serial.
 		 */
 		atomic_compare_exchange_strong(&t->interrupt, &wanted, TASK_INTERRUPT_ALLOWED);
 		if (!killed(p))
@@ -206,7 +206,8 @@ void async_kill_stop(void)
 	struct sigaction now;
 
 	/* If somebody has put his own handler there since, it stays. */
-	if (installed && !sigaction(ASYNC_KILL_SIGNAL, NULL, &now) && now.sa_flags & SA_SIGINFO && now.sa_sigaction == handler)
+	if (installed && !sigaction(ASYNC_KILL_SIGNAL, NULL, &now) && now.sa_flags & SA_SIGINFO &&
+	    now.sa_sigaction == handler)
 		sigaction(ASYNC_KILL_SIGNAL, &old_action, NULL);
 	installed = false;
 }

@@ -197,12 +197,23 @@ static void uncontained(int sig, siginfo_t *info, void *ucontext, struct task *t
 	crash_die(sig);
 }
 
+/* Whose stack the thread is on. While a task is being left, the worker counts as the next one's already. */
+static struct task *task_on(const struct worker *w, bool in_runtime, const siginfo_t *info)
+{
+	/* relaxed: written by this thread only */
+	struct task *t = atomic_load_explicit(&w->task, memory_order_relaxed);
+	struct task *leaving = in_runtime && w->scheduler ? w->scheduler->leaving : NULL;
+
+	return leaving && leaving->stack && stack_guard_contains(leaving->stack, (uintptr_t)info->si_addr) ?
+	       leaving : t;
+}
+
 static void crash_handler(int sig, siginfo_t *info, void *ucontext)
 {
 	struct worker *w = worker_self();
-	/* relaxed, both: written by this thread only */
-	struct task *t = atomic_load_explicit(&w->task, memory_order_relaxed);
+	/* relaxed: written by this thread only */
 	bool in_runtime = atomic_load_explicit(&w->mode, memory_order_relaxed) != SLOT_USER;
+	struct task *t = task_on(w, in_runtime, info);
 	struct crash_record record;
 	const char *why = NULL;
 	int saved = errno;

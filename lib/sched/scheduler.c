@@ -345,9 +345,9 @@ static void park(struct scheduler *s)
 	uint32_t parked = 1;
 	bool found;
 
-	/* relaxed: the barrier orders them before the last look */
-	atomic_store_explicit(&s->parked, 1, memory_order_relaxed);
 	atomic_fetch_add_explicit(&nr_parked, 1, memory_order_relaxed);
+	/* release: never fewer counted than flagged. The barrier orders both before the last look. */
+	atomic_store_explicit(&s->parked, 1, memory_order_release);
 	if (s->alone)
 		atomic_thread_fence(memory_order_seq_cst);
 	else
@@ -450,8 +450,8 @@ bool schedulers_sleep_begin(void)
 	bool found = schedulers_stopping();
 
 	for (unsigned int i = 0; i < nr_schedulers; i++) {
-		atomic_store_explicit(&schedulers[i]->parked, 1, memory_order_relaxed);
 		atomic_fetch_add_explicit(&nr_parked, 1, memory_order_relaxed);
+		atomic_store_explicit(&schedulers[i]->parked, 1, memory_order_release);
 	}
 	/* As in post_notify(): only those who post can have something. */
 	atomic_thread_fence(memory_order_seq_cst);

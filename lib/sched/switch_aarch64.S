@@ -12,6 +12,7 @@ mote_switch:
 	.cfi_startproc
 	hint	#34			/* bti c */
 	sub	sp, sp, #160
+	.cfi_def_cfa_offset 160
 	stp	x19, x20, [sp, #0]
 	stp	x21, x22, [sp, #16]
 	stp	x23, x24, [sp, #32]
@@ -36,6 +37,7 @@ mote_switch:
 	ldp	d12, d13, [sp, #128]
 	ldp	d14, d15, [sp, #144]
 	add	sp, sp, #160
+	.cfi_def_cfa_offset 0
 	br	x30
 	.cfi_endproc
 	.size	mote_switch, .-mote_switch

@@ -6,6 +6,9 @@
  *
  * The last step is pop and an indirect jump, not ret: the return-stack predictor holds the address of the other
  * context's caller and would miss each time (2.5 ns against 8).
+ *
+ * Both stacks look the same where one is left for the other, so the call frame information holds throughout. It has to:
+ * the pushes may overflow a stack.
  */
 	.text
 	.p2align 6
@@ -16,21 +19,46 @@ mote_switch:
 	.cfi_startproc
 	endbr64
 	pushq	%rbp
+	.cfi_adjust_cfa_offset 8
+	.cfi_rel_offset rbp, 0
 	pushq	%rbx
+	.cfi_adjust_cfa_offset 8
+	.cfi_rel_offset rbx, 0
 	pushq	%r12
+	.cfi_adjust_cfa_offset 8
+	.cfi_rel_offset r12, 0
 	pushq	%r13
+	.cfi_adjust_cfa_offset 8
+	.cfi_rel_offset r13, 0
 	pushq	%r14
+	.cfi_adjust_cfa_offset 8
+	.cfi_rel_offset r14, 0
 	pushq	%r15
+	.cfi_adjust_cfa_offset 8
+	.cfi_rel_offset r15, 0
 	movq	%rsp, (%rdi)
 	movq	%rsi, %rsp
 	popq	%r15
+	.cfi_adjust_cfa_offset -8
+	.cfi_restore r15
 	popq	%r14
+	.cfi_adjust_cfa_offset -8
+	.cfi_restore r14
 	popq	%r13
+	.cfi_adjust_cfa_offset -8
+	.cfi_restore r13
 	popq	%r12
+	.cfi_adjust_cfa_offset -8
+	.cfi_restore r12
 	popq	%rbx
+	.cfi_adjust_cfa_offset -8
+	.cfi_restore rbx
 	popq	%rbp
-	.cfi_undefined rip
+	.cfi_adjust_cfa_offset -8
+	.cfi_restore rbp
 	popq	%rcx
+	.cfi_adjust_cfa_offset -8
+	.cfi_register rip, rcx
 	jmp	*%rcx
 	.cfi_endproc
 	.size	mote_switch, .-mote_switch
