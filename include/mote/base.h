@@ -13,7 +13,7 @@
  *    may end the process: then the call never returns, and the process's cleanups run.
  *  - Structs whose first member is `size` grow in later releases: set it to sizeof. Bytes beyond those
  *    that the library knows must be zero, or the call fails with -E2BIG.
- *  - The library uses one `__thread` variable of its own. A process may continue on another OS thread after
+ *  - The library uses `__thread` variables of its own. A process may continue on another OS thread after
  *    any call that waits: addresses of `__thread` variables, errno's too, must not be kept across one
  *    (spawn with MOTE_PINNED where that can't be helped).
  */

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0
 /*
  * A process that is told to end gives the signal's block back to its scheduler's slab, and that gives what it has too
- * much of to everybody. So there is enough in the reserve if it is more than all schedulers keep for themselves.
+ * much of to everybody. So there is enough in the reserve if half of it is more than all schedulers keep for themselves.
  */
 #include "core/reserve.h"
 #include "core/async_kill.h"
@@ -9,7 +9,7 @@
 
 #include <errno.h>
 
-#define PER_SCHEDULER	(2 * SLAB_BATCH)
+#define PER_SCHEDULER	(4 * SLAB_BATCH)	/* twice what slab_free() keeps */
 
 static struct signal *reserve;
 static unsigned int nr, nr_at_start;

@@ -20,8 +20,7 @@ int io_start(unsigned int schedulers)
 		io_backend = &epoll_backend;
 	} else {
 		err = ring_probe(schedulers);
-		/* Nothing forbids it: the program runs into a limit, and would with epoll, too. */
-		if (err == -EMFILE || err == -ENFILE || (err && wish && !strcmp(wish, "io_uring")))
+		if (err && wish && !strcmp(wish, "io_uring"))
 			return err;
 		io_backend = err ? &epoll_backend : &ring_backend;
 	}
