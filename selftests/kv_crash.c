@@ -5,6 +5,7 @@
  */
 #include "kv_aof.h"
 #include "kv_load.h"
+#include <sys/resource.h>
 
 #define CONNECTIONS 8
 #define SHARDS 3
@@ -378,6 +379,32 @@ static bool has_answered(struct client *client)
 	return poll(&(struct pollfd){ .fd = client->fd, .events = POLLIN }, 1, 0) > 0;
 }
 
+/* A shard that can't open the file now is not one that can't start: it waits, and so do its clients. */
+static void out_of_descriptors(void)
+{
+	struct rlimit limit, none;
+	struct server server;
+	struct client *client;
+
+	if (!start(&server, temp_subdir("descriptors"), "yes"))
+		return;
+	client = client_open(server.port);
+	for (int i = 0; i < 30; i++)
+		REPLY_IS(client_call(client, "SET key:%d x", i), "+OK\r\n");
+	EXPECT(!prlimit(server.pid, RLIMIT_NOFILE, NULL, &limit));
+	none = (struct rlimit){ 3, limit.rlim_max };
+	EXPECT(!prlimit(server.pid, RLIMIT_NOFILE, &none, NULL));
+	for (int shard = 0; shard < SHARDS; shard++)
+		crash_shard(client, shard);
+	EXPECT(client_say(client, "DBSIZE\r\n"));
+	sleep_ms(1000);
+	EXPECT(!has_answered(client));
+	EXPECT(!prlimit(server.pid, RLIMIT_NOFILE, &limit, NULL));
+	REPLY_IS(client_reply(client), ":30\r\n");
+	client_close(client);
+	server_kill(&server);
+}
+
 /* More of them than schedulers: the others are served before the first of them is done. */
 static void hogs(void)
 {
@@ -430,6 +457,7 @@ int main(void)
 	selftest_case("crashes leave nothing behind", nothing_leaks);
 	selftest_case("without a file a shard begins empty", without_file);
 	selftest_case("a shard that can't start again ends the server", gives_up);
+	selftest_case("a shard that needs a descriptor waits for it", out_of_descriptors);
 	selftest_case("hogs", hogs);
 	return selftest_done();
 }

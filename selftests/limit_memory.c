@@ -15,7 +15,7 @@
 #if !SANITIZED
 #define CAN_FAIL 1
 
-static _Atomic bool no_memory;
+static _Atomic bool no_memory, no_tables;
 static _Atomic unsigned int fail_every, allocations;	/* 0: none */
 
 extern void *__libc_malloc(size_t), *__libc_calloc(size_t, size_t), *__libc_realloc(void *, size_t),
@@ -39,7 +39,7 @@ void *malloc(size_t size)
 
 void *calloc(size_t n, size_t size)
 {
-	return fails() ? NULL : __libc_calloc(n, size);
+	return fails() || no_tables ? NULL : __libc_calloc(n, size);
 }
 
 void *realloc(void *p, size_t size)
@@ -162,9 +162,10 @@ static void hub(void *arg)
 {
 	mote_pid *pids = arg;
 
+	mote_trap_exit(true);
 	for (int i = 0; mote_pid_valid(pids[i]); i++)
 		EXPECT_EQ(mote_link(pids[i]), 0);
-	mote_exit((struct mote_reason){ MOTE_CUSTOM, 1, mote_receive(MOTE_FOREVER)->data, 8 });
+	mote_exit((struct mote_reason){ MOTE_CUSTOM, 1, mote_receive_type(DIE, MOTE_FOREVER)->data, 8 });
 }
 
 static void waits(void *arg)
@@ -173,25 +174,39 @@ static void waits(void *arg)
 	mote_msg_free(mote_receive(MOTE_FOREVER));
 }
 
-static void a_thousand_links(void)
+static void thousand_links(bool tables)
 {
 	static mote_pid pids[1001];
+	struct mote_msg *order;
 	mote_pid middle;
 
-	for (int i = 0; i < 1000; i++)
+	for (int i = 0; i < 1000; i++) {
 		pids[i] = mote_spawn(waits, NULL);
+		while (test_info(pids[i]).state != MOTE_WAITING)
+			mote_yield();
+	}
+	no_tables = !tables;
 	middle = mote_spawn(hub, pids);
 	while (test_info(pids[999]).links != 1)
 		mote_yield();
 	EXPECT_EQ(test_info(middle).links, 1000);
-	{
-		struct mote_msg *order = mote_msg_new(DIE, 8);
-
-		memory_ends();
-		EXPECT_EQ(mote_send_msg(middle, order), 0);
-	}
+	for (int i = 0; i < 100; i++)
+		put_down(pids[i]);
+	while (test_info(middle).links != 900)
+		mote_yield();
+	order = mote_msg_new(DIE, 8);
+	memory_ends();
+	EXPECT_EQ(mote_send_msg(middle, order), 0);
 	EXPECT(processes_come_to(1));
+	no_tables = false;
 	memory_returns();
+}
+
+static void a_thousand_links(void)
+{
+	thousand_links(true);
+	/* A table of links that could not be had is not needed. */
+	thousand_links(false);
 }
 
 /* A request that is not answered leaves its receiver's hands. */

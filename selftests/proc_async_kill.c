@@ -12,8 +12,15 @@
 #include <sys/resource.h>
 #include <sys/wait.h>
 
+static uint64_t async_kill_count(void)
+{
+	struct mote_runtime_info info = { .size = sizeof(info) };
+
+	mote_runtime_info(&info);
+	return info.async_kills;
+}
+
 /* Of the library, linked statically. */
-uint64_t async_kill_count(void);
 void async_kill_want(void *process, uint64_t serial);
 extern char *process_table;
 #define PROCESS_SIZE 192

@@ -142,7 +142,10 @@ MOTE_API bool mote_trap_exit(bool trap);
  */
 MOTE_API int mote_link(mote_pid pid);
 
-/* After it returns no exit signal of that link will be delivered (an EXIT message in the mailbox stays). */
+/*
+ * After it returns no exit signal of that link will be delivered (an EXIT message in the mailbox stays). 0; -EINVAL
+ * (nobody); -ENOMEM: the link stands.
+ */
 MOTE_API int mote_unlink(mote_pid pid);
 
 /*

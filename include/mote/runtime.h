@@ -40,7 +40,7 @@ struct mote_opts {
  * Starts the runtime, runs fn(arg) as its first process, stops the runtime when that process ends (all
  * others get exit signals, as Go's main does) and returns: 0 when it ended with normal or shutdown, 1 with
  * any other reason, -errno when the runtime could not start: -EBUSY (it runs already), -ENOMEM, -EINVAL or
- * -E2BIG (opts), -EMFILE. opts may be NULL.
+ * -E2BIG (opts), -EMFILE, -EAGAIN (no threads). opts may be NULL.
  * Environment: MOTE_SCHEDULERS=n; MOTE_IO=epoll|io_uring (default: io_uring where the kernel allows it); MOTE_SEED=n
  * (0 to 2^64 - 1): all schedulers, two if nothing else is said, run on the calling thread, in an order that follows from n,
  * with a virtual clock.
@@ -98,6 +98,7 @@ struct mote_runtime_info {
 	uint64_t handovers;		/* schedulers taken away from processes that computed or blocked for long */
 	uint64_t handovers_denied;	/* processes whose scheduler was not: there was no spare worker left */
 	uint64_t crashes;		/* contained: processes that ended with MOTE_SIGNAL */
+	uint64_t async_kills;		/* since the program began: processes ended in their own code (MOTE_ASYNC_KILL) */
 	uint64_t looks;			/* of the overseer: some hundred in a second while anything runs, else none */
 	/* Of a seeded run (MOTE_SEED); otherwise false, 0 and NULL. */
 	bool seeded;

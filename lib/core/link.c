@@ -9,28 +9,48 @@
  * those it is linked to. At the other end it is the LINK signal itself. msg.from: the peer; ref: id of the unlink under
  * way, 0: active.
  *
- * Entries hang in a binary search tree by a hash of the peer, which keeps it shallow; next: those below, prev: those
- * above. It has no table that would have to grow when there is no memory.
+ * Entries hang in one chain, or, where there are many, in the chains of a table by a hash of the peer. A table that could
+ * not be had, or not a larger one, makes the chains longer and nothing fail.
  */
 #include "core/process.h"
 
 #include <errno.h>
+#include <stdlib.h>
 
-static uint64_t link_hash(mote_pid peer)
+#define CHAIN_MAX	8		/* without a table */
+
+struct link_table {
+	uint32_t mask, used;
+	struct signal *chains[];
+};
+
+/* p->links: the chain, or the table's address plus 1. */
+static struct link_table *table_of(const struct process *p)
 {
-	uint64_t hash = (peer.serial * 0x9e3779b97f4a7c15ull + peer.slot) * 0xff51afd7ed558ccdull;
+	uintptr_t links = (uintptr_t)p->links;
 
-	return (hash ^ hash >> 32) * 0x9e3779b97f4a7c15ull;
+	return links & 1 ? (struct link_table *)(links - 1) : NULL;
 }
 
-/* Where the entry is, or would be put. Equal hashes go up. */
+static uint32_t link_hash(mote_pid peer)
+{
+	return (uint32_t)((peer.serial * 0x9e3779b97f4a7c15ull + peer.slot) * 0x9e3779b97f4a7c15ull >> 32);
+}
+
+static struct signal **chain_of(struct process *p, mote_pid peer)
+{
+	struct link_table *table = table_of(p);
+
+	return table ? &table->chains[link_hash(peer) & table->mask] : &p->links;
+}
+
+/* Where the entry is; at the chain's end: there is none. */
 static struct signal **link_find(struct process *p, mote_pid peer)
 {
-	uint64_t hash = link_hash(peer);
-	struct signal **at = &p->links;
+	struct signal **at = chain_of(p, peer);
 
 	while (*at && !mote_pid_equal((*at)->msg.from, peer))
-		at = hash < link_hash((*at)->msg.from) ? &(*at)->next : &(*at)->prev;
+		at = &(*at)->next;
 	return at;
 }
 
@@ -41,38 +61,73 @@ static void count_links(struct process *p, int n)
 			      memory_order_relaxed);
 }
 
-static void link_insert(struct process *p, struct signal **at, struct signal *l)
+static void chain_move(struct process *p, struct signal *l)
 {
-	l->next = l->prev = NULL;
+	while (l) {
+		struct signal *next = l->next, **to = chain_of(p, l->msg.from);
+
+		l->next = *to;
+		*to = l;
+		l = next;
+	}
+}
+
+/* Twice as many chains for `used` entries, if there is memory. */
+static void table_grow(struct process *p, uint32_t used)
+{
+	struct link_table *old = table_of(p), *table;
+	uint32_t n = old ? 2 * (old->mask + 1) : 2 * CHAIN_MAX;
+	struct signal *chain = old ? NULL : p->links;
+
+	table = calloc(1, sizeof(*table) + n * sizeof(table->chains[0]));
+	if (!table)
+		return;
+	table->mask = n - 1;
+	table->used = used;
+	p->links = (struct signal *)((uintptr_t)table + 1);
+	chain_move(p, chain);
+	for (uint32_t i = 0; old && i <= old->mask; i++)
+		chain_move(p, old->chains[i]);
+	free(old);
+}
+
+static void link_insert(struct process *p, struct signal *l)
+{
+	struct link_table *table = table_of(p);
+	uint32_t used = 1;
+	struct signal **to;
+
+	if (table) {
+		used = ++table->used;
+	} else {
+		for (struct signal *other = p->links; other; other = other->next)
+			used++;
+	}
+	if (unlikely(used > (table ? table->mask + 1 : CHAIN_MAX)))
+		table_grow(p, used);
+	to = chain_of(p, l->msg.from);
 	l->ref = 0;
-	*at = l;
+	l->next = *to;
+	*to = l;
 	count_links(p, 1);
 }
 
-/* Out of the tree: the lowest of those above takes its place, if there are both kinds. */
 static struct signal *link_unhook(struct process *p, struct signal **at)
 {
-	struct signal *l = *at, *heir, **from;
+	struct link_table *table = table_of(p);
+	struct signal *l = *at;
 
+	if (table)
+		table->used--;
 	if (!l->ref)
 		count_links(p, -1);
-	if (!l->next || !l->prev) {
-		*at = l->next ? l->next : l->prev;
-		return l;
-	}
-	for (from = &l->prev; (*from)->next; from = &(*from)->next)
-		;
-	heir = *from;
-	*from = heir->prev;
-	heir->next = l->next;
-	heir->prev = l->prev;
-	*at = heir;
+	*at = l->next;
 	return l;
 }
 
 int link_add(struct scheduler *s, struct process *p, mote_pid peer)
 {
-	struct signal **at = link_find(p, peer), *l = *at;
+	struct signal *l = *link_find(p, peer);
 
 	if (l) {
 		if (!l->ref)
@@ -85,7 +140,7 @@ int link_add(struct scheduler *s, struct process *p, mote_pid peer)
 	if (!l)
 		return -ENOMEM;
 	l->msg.from = peer;
-	link_insert(p, at, l);
+	link_insert(p, l);
 	return 0;
 }
 
@@ -108,7 +163,7 @@ void link_take(struct scheduler *s, struct process *p, struct signal *sig)
 	case SIGNAL_LINK:
 		/* An inactive entry: the peer linked before it saw the unlink, which will end both its links. */
 		if (!l) {
-			link_insert(p, at, sig);
+			link_insert(p, sig);
 			return;
 		}
 		break;
@@ -131,30 +186,34 @@ void link_take(struct scheduler *s, struct process *p, struct signal *sig)
 	signal_free(s, sig);
 }
 
-void links_tell(struct scheduler *s, struct process *p, const struct mote_reason *reason)
+static void chain_tell(struct scheduler *s, struct process *p, struct signal *l, const struct mote_reason *reason)
 {
-	struct signal *l;
-
-	while ((l = p->links)) {
+	while (l) {
+		struct signal *next = l->next;
 		mote_pid peer = l->msg.from;
 
-		/* Turned until nothing is below: then what is above follows. */
-		if (l->next) {
-			p->links = l->next;
-			l->next = p->links->prev;
-			p->links->prev = l;
-			continue;
-		}
-		p->links = l->prev;
 		if (l->ref || !process_lookup(peer)) {
 			signal_free(s, l);
-			continue;
+		} else {
+			l = signal_exit_new(s, l, process_pid(p), reason);
+			l->kind = SIGNAL_EXIT_LINK;
+			l->to = peer.serial;
+			signal_send(s, l, peer.slot, true);
 		}
-		l = signal_exit_new(s, l, process_pid(p), reason);
-		l->kind = SIGNAL_EXIT_LINK;
-		l->to = peer.serial;
-		signal_send(s, l, peer.slot, true);
+		l = next;
 	}
+}
+
+void links_tell(struct scheduler *s, struct process *p, const struct mote_reason *reason)
+{
+	struct link_table *table = table_of(p);
+	struct signal *chain = table ? NULL : p->links;
+
+	p->links = NULL;
+	chain_tell(s, p, chain, reason);
+	for (uint32_t i = 0; table && i <= table->mask; i++)
+		chain_tell(s, p, table->chains[i], reason);
+	free(table);
 	atomic_store_explicit(&p->nr_links, 0, memory_order_relaxed);
 }
 

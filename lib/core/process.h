@@ -50,7 +50,7 @@ struct process {
 	_Atomic bool exiting;			/* no more names for it */
 	_Atomic bool named;			/* has or had a name; set by whoever registers it */
 
-	struct signal *links __attribute__((aligned(CACHE_LINE)));	/* a tree: link.c */
+	struct signal *links __attribute__((aligned(CACHE_LINE)));	/* of link.c */
 	struct signal *watchers;		/* MONITOR signals of those who monitor it; circular, oldest first */
 	struct signal *held;			/* messages that its code has: received or made, not yet freed or sent */
 	struct signal *fatal;			/* the exit signal that won, or NULL */

@@ -447,11 +447,12 @@ int mote_runtime_info(struct mote_runtime_info *info)
 		full.wakes += atomic_load_explicit(&s->wakes, memory_order_relaxed);
 	}
 	counts = overseer_counts();
-	full.workers = workers_count();
+	full.workers = replay.seeded ? 1 : workers_count();
 	full.handovers = replay.seeded ? replay.handovers : counts.handovers;
 	full.handovers_denied = counts.denied;
 	full.looks = counts.looks;
 	full.crashes = crash_count();
+	full.async_kills = async_kill_count();
 	full.seeded = replay.seeded;
 	full.replayable = replay.seeded && !replay.spoiled_by;
 	full.spoiled_by = replay.spoiled_by;

@@ -526,7 +526,9 @@ enum served scheduler_serve(struct scheduler *s, struct worker *w)
 			if (atomic_load_explicit(&stopping, memory_order_relaxed))
 				return SERVED_STOPPED;
 			t = s->alone ? NULL : scheduler_steal(s);
-			if (!t && !s->alone)
+			if (t)
+				scheduler_wake_one(s);		/* where something was, there may be more */
+			else if (!s->alone)
 				t = spin(s);
 		}
 		if (!t)

@@ -390,8 +390,11 @@ void task_ready(struct scheduler *s, struct task *t, bool next)
 		scheduler_post_anywhere(t);
 		return;
 	}
-	if (attack_now(&s->chance) && !(t->flags & (TASK_PINNED | TASK_BOUND))) {
-		scheduler_post_anywhere(t);
+	if (attack_now(&s->chance)) {
+		if (t->flags & (TASK_PINNED | TASK_BOUND))
+			scheduler_post_task(s, t);
+		else
+			scheduler_post_anywhere(t);
 		return;
 	}
 	/* Its stack is needed soon: fetched while the waker goes on. */
