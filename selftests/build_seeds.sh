@@ -50,7 +50,7 @@ try() {
 	check '[[ $status == 1 && $(tail -n 1 said) == "1 passed, 1 failed, 0 skipped" ]]' "a failure"
 	check 'grep -q "what it said" said && [[ $(grep -c "what it said" said) == 1 ]]' "what it said, and of the others nothing"
 	replay=$(sed -n 's/^ *replay: //p' said)
-	check '[[ $replay == *MOTE_SEED=7\ * ]] && ! bash -c "$replay"' "the command fails, too"
+	check '[[ $replay == *MOTE_SEED=7\ * ]] && ! bash -c "$replay" >again' "the command fails, too"
 	try -n 5 build proc_crash
 	check '[[ $status == 1 ]] && grep -q "exit status 139" said && grep -q "MOTE_SEED=3 " said' "a crash"
 	try -n 3 -t 1 build proc_hang

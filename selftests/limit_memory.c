@@ -213,25 +213,27 @@ static void a_thousand_links(void)
 
 static void lets_go(void *arg)
 {
-	bool forwards = *(bool *)arg;
+	int how = *(int *)arg;
 	struct mote_msg *m = mote_receive(MOTE_FOREVER), *order;
 	mote_pid asker = m->from;
 
 	order = mote_receive(MOTE_FOREVER);
-	if (forwards)
+	if (how == 0)
+		mote_msg_free(m);
+	else if (how == 1)
 		EXPECT_EQ(mote_send_msg(asker, m), -ENOMEM);
 	else
-		mote_msg_free(m);
+		EXPECT_EQ(mote_net_send_msg(1, m, MOTE_FOREVER), -ENOMEM);
 	mote_msg_free(order);
 	mote_exit((struct mote_reason){ MOTE_CUSTOM, 5, NULL, 0 });
 }
 
 static void requests_let_go(void)
 {
-	for (int i = 0; i < 4; i++) {
-		bool forwards = i & 1;
-		mote_pid pid = mote_spawn(lets_go, &forwards);
-		mote_ref ref = i & 2 ? mote_request(pid, 1, "question", 9) : mote_request(pid, 1, NULL, 0);
+	for (int i = 0; i < 6; i++) {
+		int how = i / 2;
+		mote_pid pid = mote_spawn(lets_go, &how);
+		mote_ref ref = i & 1 ? mote_request(pid, 1, "question", 9) : mote_request(pid, 1, NULL, 0);
 		struct mote_msg *order = mote_msg_new(GO, 0);
 
 		mote_yield();

@@ -376,17 +376,50 @@ static size_t spawn_until_refused(mote_pid *pids, size_t max, const char *text)
 	return n;
 }
 
+static mote_pid spawn_server(const struct mote_server_ops *ops)
+{
+	return mote_spawn_opts(&(struct mote_spawn_opts){ .size = sizeof(struct mote_spawn_opts), .server = ops });
+}
+
+static void says_that_it_ran(void *state, const struct mote_msg *m)
+{
+	(void)state;
+	mote_send(m->from, 2, NULL, 0);
+}
+
+#define CROWD 300
+
+/* Servers that all want a stack and can't have one: a pair that has one goes on beside them. */
+static void starve(const mote_pid *crowd, mote_pid echo)
+{
+	int64_t began;
+
+	for (int i = 0; i < CROWD; i++)
+		mote_send(crowd[i], 1, NULL, 0);
+	began = mote_now().ns;
+	for (int i = 0; i < 2000; i++)
+		EXPECT(ping(echo));
+	test_note("%d servers wait for stacks; beside them 2,000 round trips take %lld us", CROWD,
+		  (long long)(mote_now().ns - began) / 1000);
+}
+
 static void mappings_run_out(void)
 {
-	static const struct mote_server_ops ops = { .size = sizeof(ops), .call = answers };
+	static const struct mote_server_ops ops = { .size = sizeof(ops), .call = answers,
+						      .info = says_that_it_ran };
 	static mote_pid pids[10000];
-	mote_pid server = mote_spawn_opts(&(struct mote_spawn_opts){
-		.size = sizeof(struct mote_spawn_opts), .server = &ops });
+	mote_pid server = spawn_server(&ops), crowd[CROWD], echo;
 	size_t n, more;
 
 	if (!guarded_by_mprotect())
 		return;
 	EXPECT_EQ(mote_call(server, 1, NULL, 0, NULL, PATIENCE), 0);
+	for (int i = 0; i < CROWD; i++) {
+		crowd[i] = spawn_server(&ops);
+		EXPECT_EQ(mote_call(crowd[i], 1, NULL, 0, NULL, PATIENCE), 0);
+	}
+	echo = mote_spawn(mirror, NULL);
+	EXPECT(ping(echo));
 	if (!fill_mappings())
 		return;
 	n = spawn_until_refused(pids, 10000, "vm.max_map_count");
@@ -394,14 +427,17 @@ static void mappings_run_out(void)
 	/* A server that has begun waits for a stack: it may have descriptors and cleanups. */
 	EXPECT_EQ(mote_call(server, 1, NULL, 0, NULL, mote_in_ms(20)), -ETIMEDOUT);
 	EXPECT(mote_alive(server));
+	starve(crowd, echo);
 	/* Those that have one live on, and what they leave is used again. */
-	EXPECT_EQ(processes_alive(), n + 2);
+	EXPECT_EQ(processes_alive(), n + 3 + CROWD);
 	for (size_t i = 0; i < n / 2; i++)
 		put_down(pids[i]);
 	EXPECT_EQ(mote_call(server, 1, NULL, 0, NULL, PATIENCE), 0);
 	more = spawn_until_refused(pids, 10000, "vm.max_map_count");
 	EXPECT(more + 1 >= n / 2 && more <= n / 2 + 1);
 	empty_mappings();
+	for (int i = 0; i < CROWD; i++)
+		EXPECT(got_type(2));
 	more = 0;
 	for (int i = 0; i < 2000; i++) {
 		mote_pid pid = mote_spawn(waits, NULL);

@@ -43,11 +43,11 @@ int mote_net_send_msg(int fd, struct mote_msg *m, mote_deadline deadline)
 {
 	struct scheduler *s = runtime_enter("mote_net_send_msg");
 	struct signal *sig = message_take_over(s, m);
-	int err = -ENOMEM;
 
-	if (sig)
-		err = net_send_queued(fd, sig->payload, sig->msg.size, message_release, sig, deadline.ns);
-
-	process_leave(scheduler_self());
-	return err;
+	if (unlikely(!sig)) {
+		process_leave(s);
+		return -ENOMEM;
+	}
+	/* It enters once more, and leaves for both: nothing may follow. */
+	return net_send_queued(fd, sig->payload, sig->msg.size, message_release, sig, deadline.ns);
 }

@@ -206,9 +206,13 @@ static void chain_tell(struct scheduler *s, struct process *p, struct signal *l,
 
 void links_tell(struct scheduler *s, struct process *p, const struct mote_reason *reason)
 {
-	struct link_table *table = table_of(p);
-	struct signal *chain = table ? NULL : p->links;
+	struct link_table *table;
+	struct signal *chain;
 
+	if (likely(!p->links))
+		return;
+	table = table_of(p);
+	chain = table ? NULL : p->links;
 	p->links = NULL;
 	chain_tell(s, p, chain, reason);
 	for (uint32_t i = 0; table && i <= table->mask; i++)

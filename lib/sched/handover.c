@@ -13,36 +13,12 @@
 #include <mote/info.h>
 
 #include <sched.h>
-#include <sys/syscall.h>
-#include <unistd.h>
-
-#define LONG_SLICE_NS	100000000	/* the longest that the kernel grants */
 
 /* They run nothing: runtime_enter() then looks closer. */
 static struct scheduler claimed, taken, doomed;
 #define CLAIMED (&claimed)
 #define TAKEN (&taken)
 #define DOOMED (&doomed)
-
-/*
- * Asks the kernel for long slices: others that wake up may then preempt the thread early (Linux 6.12; earlier ones take no
- * notice). Its share of the CPU stays what it was. 0: as usual.
- */
-static void set_slice(pid_t tid, uint64_t ns)
-{
-	struct {
-		uint32_t size, policy;
-		uint64_t flags;
-		int32_t nice;
-		uint32_t priority;
-		uint64_t runtime, deadline, period;
-	} attr = { .size = 0 };
-
-	if (syscall(SYS_sched_getattr, tid, &attr, sizeof(attr), 0) || (attr.policy != SCHED_OTHER && attr.policy != SCHED_BATCH))
-		return;
-	attr.runtime = ns;
-	syscall(SYS_sched_setattr, tid, &attr, 0);
-}
 
 bool handover_take(struct scheduler *s, uint64_t generation, struct worker *spare)
 {
@@ -73,7 +49,6 @@ bool handover_take(struct scheduler *s, uint64_t generation, struct worker *spar
 	/* relaxed: for mote_process_info() only */
 	atomic_store_explicit(&t->state, MOTE_DETACHED, memory_order_relaxed);
 	w->scheduler = NULL;
-	set_slice(w->tid, LONG_SLICE_NS);
 	/* release: the next look of ours, or of mote_runtime_info() */
 	atomic_store_explicit(&s->worker, spare, memory_order_release);
 	/* release: w must not find s->current, or w->scheduler, as they were */
@@ -160,7 +135,6 @@ void handover_return(struct worker *w)
 {
 	struct task *t = atomic_load_explicit(&w->task, memory_order_relaxed);
 
-	set_slice(w->tid, 0);
 	atomic_store_explicit(&w->task, NULL, memory_order_relaxed);
 	atomic_store_explicit(&w->entry, NULL, memory_order_relaxed);
 	if (w->home) {

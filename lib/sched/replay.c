@@ -15,12 +15,17 @@
 #include "sched/switch.h"
 #include "io/io.h"
 
+#include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
 #include <semaphore.h>
+#include <stdio.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <time.h>
+#include <unistd.h>
 
 #define START_NS	(INT64_C(1) << 50)
 #define STEP_NS		1000
@@ -76,17 +81,52 @@ void replay_foreign(void)
 		replay_spoil_slow("a thread of the program's own");
 }
 
-/* 0: nobody knows. */
-static unsigned long count_threads(void)
+/* Not those that are ending, the kernel's for io_uring, nor the pool's of a runtime before this one. */
+static bool thread_counts(const char *tid)
 {
-	struct stat st;
+	enum { EXITING = 0x4, IO_WORKER = 0x10 };	/* PF_* of <linux/sched.h> */
+	char path[64], text[512], state, *rest;
+	unsigned int flags;
+	ssize_t n;
+	int fd;
 
-	return stat("/proc/self/task", &st) || st.st_nlink < 3 ? 0 : st.st_nlink - 2;
+	snprintf(path, sizeof(path), "/proc/self/task/%.20s/stat", tid);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return false;
+	n = read(fd, text, sizeof(text) - 1);
+	close(fd);
+	if (n <= 0)
+		return false;
+	text[n] = 0;
+	rest = strrchr(text, ')');
+	if (!rest || sscanf(rest, ") %c %*d %*d %*d %*d %*d %u", &state, &flags) != 2)
+		return true;
+	return state != 'Z' && state != 'X' && !(flags & (EXITING | IO_WORKER)) && !strstr(text, "(mote/");
+}
+
+static bool other_threads(void)
+{
+	unsigned long n = 0;
+	struct dirent *e;
+	struct stat st;
+	DIR *d;
+
+	/* One link for each, and two more. Where there is no /proc nobody knows. */
+	if (stat("/proc/self/task", &st) || st.st_nlink <= replay.threads + 2)
+		return false;
+	d = opendir("/proc/self/task");
+	if (!d)
+		return true;
+	while ((e = readdir(d)))
+		n += e->d_name[0] != '.' && thread_counts(e->d_name);
+	closedir(d);
+	return n > replay.threads;
 }
 
 static void look_for_threads(void)
 {
-	if (count_threads() > replay.threads)
+	if (!spoiled() && other_threads())
 		replay_spoil_slow("a thread of the program's own");
 }
 
@@ -261,8 +301,7 @@ static void wait(int64_t until)
 
 	if (next > until)
 		next = until;
-	if (!spoiled())
-		look_for_threads();
+	look_for_threads();
 	if (spoiled() || next == INT64_MAX) {
 		sleep_until(next);
 		return;

@@ -30,6 +30,7 @@
 #define SPIN_MAX_NS	20000
 #define SPIN_MIN_NS	1000
 #define STEAL_MAX	32
+#define STARVED_NS	1000000		/* until those who could have no stack try again */
 #define LIFO_STUCK_NS	5000		/* a neighbour has been in its own code for that long: its lifo may be taken */
 
 const struct task_hooks *task_hooks;
@@ -101,6 +102,10 @@ void scheduler_wake_one(struct scheduler *s)
 	if (likely(!atomic_load_explicit(&nr_parked, memory_order_relaxed) ||
 		   atomic_load_explicit(&nr_spinning, memory_order_relaxed)))
 		return;
+	if (s->firing) {
+		s->wake_due = true;
+		return;
+	}
 	for (unsigned int i = 1; i < nr_schedulers; i++) {
 		struct scheduler *other = schedulers[(s->index + i) % nr_schedulers];
 
@@ -148,9 +153,37 @@ void scheduler_post_anywhere(struct task *t)
 	}
 }
 
+/*
+ * Each try costs system calls. One tries, and twice as many each time if those before have got theirs: a crowd that has
+ * no stacks leaves the CPU to those who have, and is soon served when there are stacks again.
+ */
+static void starved_try(struct scheduler *s, struct wheel_timer *timer)
+{
+	struct task *t;
+
+	for (unsigned int n = s->starved_tries; n && (t = s->starved_first); n--) {
+		s->starved_first = t->next;
+		scheduler_queue(s, t);
+	}
+	s->starved_tries *= 2;
+	if (s->starved_first)
+		wheel_rearm(timer, clock_now() + STARVED_NS);
+	else
+		s->starved_last = &s->starved_first;
+}
+
 void scheduler_requeue(struct scheduler *s, struct task *t)
 {
-	scheduler_post_task(s, t);
+	bool first = !s->starved_first;
+
+	t->next = NULL;
+	*s->starved_last = t;
+	s->starved_last = &t->next;
+	s->starved_tries = 1;
+	if (!first)
+		return;
+	s->starved_timer.fire = starved_try;
+	wheel_arm(&s->wheel, &s->starved_timer, clock_now() + STARVED_NS);
 }
 
 void scheduler_post_work(struct scheduler *to, struct work *w)
@@ -421,7 +454,14 @@ static bool fire_timers(struct scheduler *s)
 	now = clock_now();
 	if (now < wheel_next(&s->wheel))
 		return false;
+	/* Whoever cancels a timer of this wheel need not wait for a system call. */
+	s->firing = true;
 	wheel_advance(s, &s->wheel, now);
+	s->firing = false;
+	if (unlikely(s->wake_due)) {
+		s->wake_due = false;
+		scheduler_wake_one(s);
+	}
 	return true;
 }
 
@@ -559,6 +599,7 @@ static int scheduler_new(unsigned int index, bool alone)
 	s->index = index;
 	s->alone = alone;
 	s->bound_last = &s->bound_first;
+	s->starved_last = &s->starved_first;
 	s->pinned_last = &s->pinned_first;
 	s->slice = SLICE_BUDGET;
 	chance_init(&s->chance, index);

@@ -61,6 +61,7 @@ struct scheduler {
 	unsigned int fresh_turn;
 	uint8_t bound_turn, low_turn;
 	bool mixed;				/* there was a task of another than normal priority */
+	bool firing, wake_due;			/* timers fire, their wheel locked: wakes others when that is over */
 	bool alone;				/* the only scheduler: nobody steals, nobody is to be woken */
 	int slice;				/* what budget begins with */
 	struct chance chance;
@@ -75,6 +76,9 @@ struct scheduler {
 	void *core;				/* core's own, per scheduler */
 	_Atomic uint64_t switches, steals, parks, wakes;
 	struct wheel wheel;
+	struct task *starved_first, **starved_last;	/* runnable, and no stack could be had */
+	unsigned int starved_tries;		/* how many of them try next time */
+	struct wheel_timer starved_timer;
 };
 
 /* Counters are written by one worker and read by anybody: no read-modify-write is needed. */
@@ -166,7 +170,7 @@ void task_ready(struct scheduler *s, struct task *t, bool next);
 /* Queues a task that was just spawned, and has never run. s NULL: by a foreign thread. */
 void task_spawned(struct scheduler *s, struct task *t);
 
-/* Of a runnable task that could not be started: tries again in the next pass of s's loop. On s's worker. */
+/* Of a runnable task that could not be started: tries again after a while, with the others of that kind. On s's worker. */
 void scheduler_requeue(struct scheduler *s, struct task *t);
 
 void task_yield(struct scheduler *s);

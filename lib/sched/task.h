@@ -86,6 +86,11 @@ _Static_assert(sizeof(struct task) == 64, "a task is one cache line");
 #endif
 #endif
 
+/* Builds for tests look whether the border of the runtime is kept. */
+#if defined(MOTE_ASAN) || defined(MOTE_TSAN) || defined(MOTE_ATTACK)
+#define MOTE_CHECKED 1
+#endif
+
 #define likely(x) __builtin_expect(!!(x), 1)
 #define unlikely(x) __builtin_expect(!!(x), 0)
 #define CACHE_LINE 64

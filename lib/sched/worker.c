@@ -42,10 +42,17 @@ __attribute__((noinline)) struct worker *worker_self(void)
 	__asm__ volatile("" ::: "memory");
 	return &mote_worker;
 }
+#endif
 
+#if !defined(__x86_64__) || defined(MOTE_CHECKED)
 __attribute__((noinline)) struct scheduler *scheduler_self(void)
 {
 	__asm__ volatile("" ::: "memory");
+#ifdef MOTE_CHECKED
+	/* It may be taken away at any moment there. */
+	if (mote_worker.task && mote_worker.mode == SLOT_USER)
+		mote_fatal("the library uses its scheduler outside of the runtime");
+#endif
 	return mote_worker.scheduler;
 }
 #endif

@@ -70,6 +70,7 @@ static inline struct worker *worker_self(void)
 	return w;
 }
 
+#ifndef MOTE_CHECKED
 /* The calling thread's scheduler, inside the runtime; NULL on a foreign thread. Never cached across a switch. */
 static inline struct scheduler *scheduler_self(void)
 {
@@ -79,8 +80,11 @@ static inline struct scheduler *scheduler_self(void)
 	return s;
 }
 _Static_assert(offsetof(struct worker, scheduler) == 0, "as the load above has it");
+#endif
 #else
 struct worker *worker_self(void);
+#endif
+#if !defined(__x86_64__) || defined(MOTE_CHECKED)
 struct scheduler *scheduler_self(void);
 #endif
 
