@@ -275,11 +275,12 @@ int crash_thread_begin(void)
 {
 	size_t size = (HANDLER_STACK + getauxval(AT_MINSIGSTKSZ) + PAGE - 1) & ~(size_t)(PAGE - 1);
 	char *p = mmap(NULL, size + PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
-	stack_t stack = { .ss_sp = p + PAGE, .ss_size = size };
+	stack_t stack = { .ss_size = size };
 	sigset_t set;
 
 	if (p == MAP_FAILED)
 		return -ENOMEM;
+	stack.ss_sp = p + PAGE;
 	mprotect(p, PAGE, PROT_NONE);
 	if (sigaltstack(&stack, &handler_stack.before)) {
 		munmap(p, size + PAGE);
