@@ -28,7 +28,7 @@ static int64_t clock_elsewise(void)
 		return clock_real() + atomic_load_explicit(&ahead, memory_order_relaxed);
 	now = atomic_load_explicit(&virtual_now, memory_order_relaxed);
 	/* Only the driver's readings count, also in a veiled process: others happen whenever they happen. */
-	if (scheduler_self() || atomic_load_explicit(&worker_self()->task, memory_order_relaxed)) {
+	if (worker_self()->scheduler || atomic_load_explicit(&worker_self()->task, memory_order_relaxed)) {
 		now += READING_NS;
 		atomic_store_explicit(&virtual_now, now, memory_order_relaxed);
 	}

@@ -15,7 +15,8 @@
 #include <sched.h>
 
 /* They run nothing: runtime_enter() then looks closer. */
-static struct scheduler claimed, taken, doomed;
+static struct scheduler overdue, claimed, taken, doomed;
+#define OVERDUE (&overdue)
 #define CLAIMED (&claimed)
 #define TAKEN (&taken)
 #define DOOMED (&doomed)
@@ -28,9 +29,11 @@ bool handover_take(struct scheduler *s, uint64_t generation, struct worker *spar
 	struct task *t;
 
 	/* relaxed: the barrier orders it before what follows. It fails while w is between schedulers, or veiled. */
-	if (!atomic_compare_exchange_strong_explicit(&w->entry, &entry, CLAIMED, memory_order_relaxed,
-						     memory_order_relaxed))
-		return false;
+	while (!atomic_compare_exchange_weak_explicit(&w->entry, &entry, CLAIMED, memory_order_relaxed,
+						      memory_order_relaxed)) {
+		if (entry != s && entry != OVERDUE)
+			return false;
+	}
 	barrier_heavy();
 	/*
 	 * acquire: pairs with the release in runtime_leave(). USER, read after the barrier: w will find the claim when it
@@ -40,7 +43,7 @@ bool handover_take(struct scheduler *s, uint64_t generation, struct worker *spar
 	    atomic_load_explicit(&s->generation, memory_order_relaxed) != generation) {
 		/* It fails if w has left s for good meanwhile. release: w waits for it with acquire. */
 		entry = CLAIMED;
-		atomic_compare_exchange_strong_explicit(&w->entry, &entry, s, memory_order_release,
+		atomic_compare_exchange_strong_explicit(&w->entry, &entry, OVERDUE, memory_order_release,
 							memory_order_relaxed);
 		return false;
 	}
@@ -57,6 +60,15 @@ bool handover_take(struct scheduler *s, uint64_t generation, struct worker *spar
 	return true;
 }
 
+void handover_hasten(struct scheduler *s)
+{
+	struct scheduler *entry = s;
+
+	/* relaxed: w alone acts on it, and has nothing to see of ours */
+	atomic_compare_exchange_strong_explicit(&atomic_load_explicit(&s->worker, memory_order_acquire)->entry, &entry,
+						OVERDUE, memory_order_relaxed, memory_order_relaxed);
+}
+
 void handover_doom(struct worker *w)
 {
 	atomic_store_explicit(&w->entry, DOOMED, memory_order_relaxed);
@@ -71,13 +83,17 @@ static void give_up(struct worker *w)
 
 struct scheduler *runtime_enter_slow(struct worker *w, const char *name)
 {
-	bool overdue = false;
 	struct scheduler *s;
 
-	/* acquire: pairs with both stores in handover_take() */
-	while ((s = atomic_load_explicit(&w->entry, memory_order_acquire)) == CLAIMED) {
-		overdue = true;
-		sched_yield();
+	/* acquire: pairs with the stores in handover_take() */
+	while ((s = atomic_load_explicit(&w->entry, memory_order_acquire)) == CLAIMED || s == OVERDUE) {
+		if (s == CLAIMED) {
+			sched_yield();
+		} else if (atomic_compare_exchange_weak_explicit(&w->entry, &s, w->scheduler, memory_order_acquire,
+								 memory_order_relaxed)) {
+			task_yield(w->scheduler);
+			return scheduler_self();
+		}
 	}
 	if (s == DOOMED)
 		give_up(w);
@@ -85,11 +101,7 @@ struct scheduler *runtime_enter_slow(struct worker *w, const char *name)
 		return task_come_back(w);
 	if (!s || !s->current)
 		runtime_misuse(name);
-	if (!overdue)
-		return s;
-	/* It lives on calls that do not count for its slice, and kept its scheduler by one of them. The others get a turn. */
-	task_yield(s);
-	return scheduler_self();
+	return s;
 }
 
 struct scheduler *runtime_veil(void)
@@ -99,10 +111,11 @@ struct scheduler *runtime_veil(void)
 
 	if (!s)
 		return NULL;
-	/* A claim is withdrawn soon: w is in the runtime. A doom is forgotten. */
+	/* A claim is withdrawn soon: w is in the runtime. Other signs are forgotten. */
 	do {
-		entry = atomic_load_explicit(&w->entry, memory_order_relaxed) == DOOMED ? DOOMED : s;
-	} while (!atomic_compare_exchange_weak_explicit(&w->entry, &entry, NULL, memory_order_acquire,
+		entry = atomic_load_explicit(&w->entry, memory_order_relaxed);
+	} while (entry == CLAIMED ||
+		 !atomic_compare_exchange_weak_explicit(&w->entry, &entry, NULL, memory_order_acquire,
 							memory_order_relaxed));
 	w->scheduler = NULL;
 	return s;

@@ -5,6 +5,7 @@
  * A worker in its task's own code does not touch its scheduler; so the scheduler may be taken there, and only there.
  * worker.entry is what the worker looks at when it enters the runtime:
  *   its scheduler     the usual case
+ *   OVERDUE           it has kept its scheduler for long, by calls that do not count for its slice: it yields
  *   CLAIMED           somebody is about to take it: wait until it says something else
  *   TAKEN             it is gone: the task is put aside to be queued, the thread is a spare from then on
  *   DOOMED            as if TAKEN, decided beforehand by a seed (sched/replay.h)
@@ -20,9 +21,12 @@
 
 /*
  * Gives s to spare if its worker still is in the own code of the task that it ran when s->generation was `generation`.
- * By the overseer. False: nothing has changed.
+ * By the overseer. False: nothing has changed, but that the task is hastened if it was in the runtime.
  */
 bool handover_take(struct scheduler *s, uint64_t generation, struct worker *spare);
+
+/* Has the task that s runs yield when it next enters the runtime. By the overseer. */
+void handover_hasten(struct scheduler *s);
 
 /* For replay.c: w's task will find, when it next enters the runtime, that its scheduler was taken away. */
 void handover_doom(struct worker *w);

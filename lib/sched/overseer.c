@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0
 /*
- * Two looks decide: a worker that was in the own code of one task at both is stuck there, as far as its neighbours are
- * concerned. A look costs a few loads for each scheduler. The first sight of a worker in a task's own code
- * with something waiting makes the second look come soon.
+ * Two looks decide: a worker that has run one task at both, without a switch in between, is stuck with it, as far as the
+ * task's neighbours are concerned. A look costs a few loads for each scheduler. The first sight of a worker that runs
+ * something while something waits makes the second look come soon.
  *
  * Falling asleep is the waking protocol of scheduler.c once more: publish `asleep`, barrier_heavy, look whether all are
  * parked; there, publish "not parked", barrier_light, look at `asleep`.
@@ -36,7 +36,7 @@ static _Atomic uint64_t nr_handovers, nr_denied, nr_looks;
 /* What the last look saw. */
 static struct sight {
 	uint64_t generation;
-	bool in_user;
+	bool running;
 	bool denied;			/* counted already */
 } *sights;
 
@@ -55,8 +55,10 @@ static void hand_over(struct scheduler *s, struct sight *sight)
 	bool full, home;
 
 	/* Without membarrier nothing can be taken away safely. */
-	if (!barrier_asymmetric)
+	if (!barrier_asymmetric) {
+		handover_hasten(s);
 		return;
+	}
 	/* acquire: pairs with handover_return() */
 	home = atomic_load_explicit(&s->owner->back, memory_order_acquire);
 	spare = home ? s->owner : worker_spare(&full);
@@ -65,9 +67,10 @@ static void hand_over(struct scheduler *s, struct sight *sight)
 			sight->denied = true;
 			counter_add(&nr_denied, 1);
 		}
+		handover_hasten(s);
 		worker_prepare_spare();
 	} else if (handover_take(s, sight->generation, spare)) {
-		sight->in_user = false;
+		sight->running = false;
 		counter_add(&nr_handovers, 1);
 		/* Where one got stuck others may follow. */
 		worker_prepare_spare();
@@ -81,16 +84,15 @@ static bool look_at(struct scheduler *s, struct sight *sight, int64_t now, bool 
 {
 	struct worker *w = atomic_load_explicit(&s->worker, memory_order_acquire);
 	uint64_t generation = atomic_load_explicit(&s->generation, memory_order_relaxed);
-	bool in_user = atomic_load_explicit(&w->mode, memory_order_relaxed) == SLOT_USER &&
-		       atomic_load_explicit(&w->entry, memory_order_relaxed) == s;
-	bool stuck = in_user && sight->in_user && sight->generation == generation;
+	bool running = atomic_load_explicit(&w->task, memory_order_relaxed);
+	bool stuck = running && sight->running && sight->generation == generation;
 
 	*moved |= generation != sight->generation;
 	if (sight->generation != generation)
 		sight->denied = false;
 	sight->generation = generation;
-	sight->in_user = in_user;
-	if (!in_user)
+	sight->running = running;
+	if (!running)
 		return false;
 	if (!stuck) {
 		if (!scheduler_waiting(s, now))

@@ -7,6 +7,7 @@
  * caller's queue of stores. membarrier() empties the caller's, then that of each worker, at a moment of its own. With SC a
  * slice is two calls: what happens in the end hinges on slices' ends, and not on memory.
  *
+ * OVERDUE, with which a claim is withdrawn, is the scheduler itself here: it adds a switch, and those are free to happen.
  * Not here: time, and the generation, which only says how long. The overseer claims as soon as one look finds USER: that
  * is more than the code does.
  * A crash, or a kill by signal, takes a process from its own code to a trampoline that enters the runtime: the same step
