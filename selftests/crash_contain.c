@@ -9,6 +9,7 @@
 #include <signal.h>
 #include <stddef.h>
 #include <sys/mman.h>
+#include <sys/wait.h>
 
 enum { GO = 1, WORD, ASK };
 
@@ -796,6 +797,50 @@ static void sanitized(void)
 	selftest_skip("a sanitizer puts functions of its own between the process and libc");
 }
 
+static _Atomic int vforks_cleanups;
+
+static void counts_cleanup(void *unused)
+{
+	(void)unused;
+	atomic_fetch_add(&vforks_cleanups, 1);
+}
+
+/* The child has its parent's memory, and is not its parent's process. */
+static void vforks(void *status)
+{
+	pid_t pid;
+
+	mote_defer(counts_cleanup, NULL);
+	pid = vfork();
+	if (!pid) {
+		crash_here(NULL);
+		_exit(0);
+	}
+	while (waitpid(pid, status, 0) < 0 && errno == EINTR)
+		;
+	EXPECT_EQ(atomic_load(&vforks_cleanups), 0);
+}
+
+static void child_of_vfork(void)
+{
+	pid_t self = getpid();
+	int status = 0;
+	mote_ref ref;
+	mote_pid p;
+
+	if (SANITIZED) {
+		selftest_skip("sanitizers intercept vfork(), and report crashes themselves");
+		return;
+	}
+	atomic_store(&vforks_cleanups, 0);
+	p = mote_spawn_monitor(vforks, &status, &ref);
+	EXPECT(got_down(ref, p, MOTE_NORMAL));
+	if (getpid() != self)
+		test_bail_out();
+	EXPECT(WIFSIGNALED(status) && WTERMSIG(status) == SIGSEGV);
+	EXPECT_EQ(atomic_load(&vforks_cleanups), 1);
+}
+
 int main(void)
 {
 	unmapped = mmap(NULL, 8192, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -812,6 +857,7 @@ int main(void)
 	selftest_process("servers crash in each of their callbacks", servers_crash);
 	selftest_process("a crash in a match function", crash_in_match);
 	selftest_process("signal mask, rounding, and flags are not the crashed process's", sane);
+	selftest_process("the child of vfork() crashes alone", child_of_vfork);
 	selftest_process_opts("a crash of a process whose scheduler was taken away", crash_while_detached,
 			      SCHEDULERS(1));
 	selftest_process("a stack overflows inside of libc, inside of mote", SANITIZED ? sanitized : overflow_inside);

@@ -4,6 +4,7 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <sys/wait.h>
 
 enum { GO = 1, DATA };
@@ -157,6 +158,89 @@ static void from_a_process(void)
 	}
 }
 
+/*
+ * A stream to another scheduler is held back for a moment. A fork in that moment: the parent's messages must not come out
+ * in the child, when somebody there streams.
+ */
+#define STREAM 30
+
+static void streams_in_child(void);
+static bool in_child;
+static _Atomic int strangers;
+
+static void receives_stream(void *boss)
+{
+	mote_send(*(mote_pid *)boss, GO, NULL, 0);
+	for (int n = 0; n < STREAM; n++) {
+		struct mote_msg *m = mote_receive(PATIENCE);
+
+		if (!m || *(const bool *)m->data != in_child)
+			atomic_fetch_add(&strangers, 1);
+		mote_msg_free(m);
+	}
+}
+
+static void forks_while_streaming(void *unused)
+{
+	mote_pid self = mote_self(), p;
+	mote_ref ref;
+	pid_t pid;
+
+	(void)unused;
+	p = spawn_pinned(receives_stream, &self, 1, MOTE_MONITOR, &ref);
+	EXPECT(got_type(GO));
+	for (int i = 0; i < STREAM; i++)
+		mote_send(p, DATA, &in_child, sizeof(in_child));
+	if (!in_child) {
+		pid = fork();
+		if (pid == 0) {
+			in_child = true;
+			mote_run(selftest_main, &(void (*)(void)){ streams_in_child }, SCHEDULERS(2));
+			_exit(atomic_load(&strangers) != 0);
+		}
+		EXPECT_EQ(wait_for(pid), 0);
+	}
+	EXPECT(got_down(ref, p, MOTE_NORMAL));
+	EXPECT_EQ(atomic_load(&strangers), 0);
+}
+
+static void streams_in_child(void)
+{
+	on_first_scheduler(forks_while_streaming, NULL);
+}
+
+static void held_back(void)
+{
+	if (SANITIZED) {
+		selftest_skip("the sanitizers' own locks do not survive a fork with threads running");
+		return;
+	}
+	fflush(stdout);
+	on_first_scheduler(forks_while_streaming, NULL);
+}
+
+/* What the parent takes as messages does to the child what it did before. */
+static void signals_of_a_child(void)
+{
+	int status;
+	pid_t pid;
+
+	if (SANITIZED) {
+		selftest_skip("the sanitizers' own locks do not survive a fork with threads running");
+		return;
+	}
+	EXPECT_EQ(mote_os_signal(SIGTERM, true), 0);
+	fflush(stdout);
+	pid = fork();
+	if (pid == 0) {
+		raise(SIGTERM);
+		_exit(0);
+	}
+	EXPECT_EQ(waitpid(pid, &status, 0), pid);
+	EXPECT(WIFSIGNALED(status) && WTERMSIG(status) == SIGTERM);
+	EXPECT_EQ(mote_os_signal(SIGTERM, false), 0);
+}
+
 static void before_start(void)
 {
 	pid_t pid;
@@ -227,5 +311,7 @@ int main(void)
 	selftest_case("fork while the runtime runs: dead in the child until started anew", from_a_foreign_thread);
 	selftest_process("fork in a process", from_a_process);
 	selftest_case("fork after a stop", after_stop);
+	selftest_process_opts("what was held back at a fork is the parent's", held_back, SCHEDULERS(2));
+	selftest_process("a child has its own signals again", signals_of_a_child);
 	return selftest_done();
 }

@@ -40,7 +40,8 @@ struct mote_opts {
  * Starts the runtime, runs fn(arg) as its first process, stops the runtime when that process ends (all
  * others get exit signals, as Go's main does) and returns: 0 when it ended with normal or shutdown, 1 with
  * any other reason, -errno when the runtime could not start: -EBUSY (it runs already), -ENOMEM, -EINVAL or
- * -E2BIG (opts), -EMFILE, -EAGAIN (no threads). opts may be NULL.
+ * -E2BIG (opts), -EMFILE, -EAGAIN (no threads). opts may be NULL. Processes that are not gone ten seconds after the first
+ * one stay as mote_stop() leaves them, and the runtime can not be started again in that OS process.
  * Environment: MOTE_SCHEDULERS=n; MOTE_IO=epoll|io_uring (default: io_uring where the kernel allows it); MOTE_SEED=n
  * (0 to 2^64 - 1): all schedulers, two if nothing else is said, run on the calling thread, in an order that follows from n,
  * with a virtual clock.

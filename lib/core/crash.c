@@ -219,6 +219,9 @@ static void crash_handler(int sig, siginfo_t *info, void *ucontext)
 	int saved = errno;
 	uintptr_t exit = 0;
 
+	/* The child of a vfork() has its parent's memory, and must not go on as its process. */
+	if (t && w->tid != gettid())
+		crash_die(sig);
 	if (info->si_code <= 0 && !crash_is_abort(sig, info))
 		why = "which somebody has sent";
 	else if (!t)

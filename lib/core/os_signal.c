@@ -195,6 +195,14 @@ void os_signals_end(struct process *p)
 
 void os_signals_forget(void)
 {
+	for (int signo = 1; signo < SIGNALS; signo++) {
+		if (askers[signo])
+			sigaction(signo, &old_actions[signo], NULL);
+	}
+	if (pipe_out >= 0) {
+		close(atomic_load_explicit(&pipe_in, memory_order_relaxed));
+		close(pipe_out);
+	}
 	askers_lock = (struct lock){ 0 };
 	memset(askers, 0, sizeof(askers));
 	dispatcher = MOTE_NOBODY;

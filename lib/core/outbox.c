@@ -9,6 +9,8 @@
  */
 #include "core/outbox.h"
 
+#include <string.h>
+
 #define STREAM	16		/* sends in a row to one receiver that make a stream */
 #define BATCH	32
 
@@ -43,6 +45,11 @@ bool outbox_hold(struct scheduler *s, struct signal *sig, uint32_t to_slot)
 	if (n >= BATCH)
 		outbox_flush(s, s);
 	return true;
+}
+
+void outbox_forget(void)
+{
+	memset(outboxes, 0, sizeof(outboxes));
 }
 
 void outbox_flush(struct scheduler *s, struct scheduler *from)

@@ -14,4 +14,6 @@ bool outbox_hold(struct scheduler *s, struct signal *sig, uint32_t to_slot);
 /* Pushes what `from` holds back; s: the caller's own. */
 void outbox_flush(struct scheduler *s, struct scheduler *from);
 
+void outbox_forget(void);	/* in a forked child */
+
 #endif

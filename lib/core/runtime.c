@@ -5,6 +5,7 @@
 #include "core/async_kill.h"
 #include "core/crash.h"
 #include "core/limit.h"
+#include "core/outbox.h"
 #include "core/process.h"
 #include "core/reserve.h"
 #include "io/io.h"
@@ -171,6 +172,7 @@ static void forget_in_child(void)
 	timers_forget();
 	reserve_forget();
 	names_forget();
+	outbox_forget();
 	os_signals_forget();
 	async_kill_forget();
 	crash_forget();
