@@ -104,8 +104,12 @@ static void race(void)
 
 	mote_runtime_info(&info);
 	spawned = info.spawned;
-	for (int i = 0; i < 3; i++)
-		pids[i] = mote_spawn_monitor(spawns_inside, NULL, &refs[i]);
+	for (int i = 0; i < 3; i++) {
+		/* Those before may have filled the table already. */
+		do
+			pids[i] = mote_spawn_monitor(spawns_inside, NULL, &refs[i]);
+		while (!mote_pid_valid(pids[i]));
+	}
 	for (int i = 0; i < 2; i++)
 		EXPECT_EQ(pthread_create(&threads[i], NULL, spawns_outside, NULL), 0);
 	for (int i = 0; i < 100; i++) {
