@@ -4,8 +4,8 @@
  * it: before that process's next signal to anybody, before it is switched away from (so before it can run elsewhere,
  * and before the worker parks), at its next runtime call other than a send, and when there are BATCH of them.
  *
- * A process that streams and then computes without calling the runtime leaves a rest behind; a parked scheduler that
- * watches (scheduler.c) pushes it after some milliseconds. Therefore the lock.
+ * A process that streams and then computes without calling the runtime leaves a rest behind; the overseer
+ * (sched/overseer.c) pushes it after some milliseconds. Therefore the lock.
  */
 #include "core/outbox.h"
 

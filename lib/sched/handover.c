@@ -23,7 +23,7 @@ static struct scheduler overdue, claimed, taken, doomed;
 
 bool handover_take(struct scheduler *s, uint64_t generation, struct worker *spare)
 {
-	/* acquire: pairs with worker_main() and with the store below */
+	/* acquire: pairs with worker_begun(), come_home() and with the store below */
 	struct worker *w = atomic_load_explicit(&s->worker, memory_order_acquire);
 	struct scheduler *entry = s;
 	struct task *t;

@@ -491,6 +491,7 @@ bool schedulers_sleep_begin(void)
 
 	for (unsigned int i = 0; i < nr_schedulers; i++) {
 		atomic_fetch_add_explicit(&nr_parked, 1, memory_order_relaxed);
+		/* release: as in park() */
 		atomic_store_explicit(&schedulers[i]->parked, 1, memory_order_release);
 	}
 	/* As in post_notify(): only those who post can have something. */
