@@ -16,5 +16,6 @@
 #include <mote/net.h>		/* TCP, UDP, Unix sockets, host names */
 #include <mote/file.h>		/* files */
 #include <mote/os.h>		/* OS processes and POSIX signals */
+#include <mote/node.h>		/* processes of other OS processes */
 
 #endif

@@ -128,8 +128,8 @@ static void only_the_owners(void)
 	EXPECT(got_down(done, p, MOTE_NORMAL));
 	EXPECT(got_type(DATA));
 	EXPECT_EQ(mote_unalias(a), 1);
-	EXPECT_EQ(mote_unalias((mote_ref){ 123456, 7, 7 }), 0);
-	EXPECT_EQ(mote_unalias((mote_ref){ 0, 0, 0 }), 0);
+	EXPECT_EQ(mote_unalias((mote_ref){ 123456, 7, 7, 0, 0 }), 0);
+	EXPECT_EQ(mote_unalias((mote_ref){ 0, 0, 0, 0, 0 }), 0);
 }
 
 static void tell_alias(void *arg)
@@ -156,7 +156,7 @@ static void of_the_dead(void)
 		EXPECT_EQ(mote_send_alias(a, DATA, NULL, 0), 0);
 		EXPECT(got_down(done, p, MOTE_NORMAL));
 	}
-	EXPECT_EQ(mote_send_alias((mote_ref){ 99999, 1, 1 }, DATA, NULL, 0), 0);
+	EXPECT_EQ(mote_send_alias((mote_ref){ 99999, 1, 1, 0, 0 }, DATA, NULL, 0), 0);
 	EXPECT_EQ(mote_send_alias(a, MOTE_MSG_DOWN, NULL, 0), -EINVAL);
 	EXPECT(mailbox_is_empty());
 }

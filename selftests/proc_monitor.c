@@ -146,8 +146,8 @@ static void not_by_others(void)
 	EXPECT(got_down(done, q, MOTE_NORMAL));
 	mote_send(p, DIE, NULL, 0);
 	EXPECT(got_down(ref, p, MOTE_ERROR));
-	EXPECT_EQ(mote_demonitor((mote_ref){ 12345678, 3, 9 }, MOTE_FLUSH), 0);
-	EXPECT_EQ(mote_demonitor((mote_ref){ 0, 0, 0 }, MOTE_FLUSH), 0);
+	EXPECT_EQ(mote_demonitor((mote_ref){ 12345678, 3, 9, 0, 0 }, MOTE_FLUSH), 0);
+	EXPECT_EQ(mote_demonitor((mote_ref){ 0, 0, 0, 0, 0 }, MOTE_FLUSH), 0);
 }
 
 static void watcher(void *arg)

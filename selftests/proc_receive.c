@@ -372,9 +372,9 @@ static void not_mine(void)
 {
 	mote_ref a = mote_alias(0), r = mote_alias(MOTE_ALIAS_REPLY);
 
-	EXPECT(!mote_receive_ref((mote_ref){ 0, 0, 0 }, PATIENCE));
+	EXPECT(!mote_receive_ref((mote_ref){ 0, 0, 0, 0, 0 }, PATIENCE));
 	EXPECT_EQ(mote_errno(), -EINVAL);
-	EXPECT(!mote_receive_ref((mote_ref){ 55555, 2, 3 }, PATIENCE));
+	EXPECT(!mote_receive_ref((mote_ref){ 55555, 2, 3, 0, 0 }, PATIENCE));
 	EXPECT_EQ(mote_errno(), -EINVAL);
 	mote_unalias(a);
 	EXPECT(!mote_receive_ref(a, PATIENCE));

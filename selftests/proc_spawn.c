@@ -78,7 +78,7 @@ static void monitor_is_atomic(void)
 	unsigned long n = test_rounds(30000);
 
 	for (unsigned long i = 0; i < n; i++) {
-		mote_ref ref = { 0, 0, 0 };
+		mote_ref ref = { 0, 0, 0, 0, 0 };
 		mote_pid pid = i & 1 ? mote_spawn_monitor(fail_at_once, NULL, &ref) :
 				       spawn_pinned(fail_at_once, NULL, i >> 1, MOTE_MONITOR, &ref);
 

@@ -174,7 +174,7 @@ static void allowed(void)
 	EXPECT_EQ(n, 1);
 	EXPECT_EQ(mote_runtime_info(&ri), 0);
 	EXPECT_EQ(ri.processes, 1);
-	EXPECT_EQ(mote_send_alias((mote_ref){ 12345, 1, 1 }, DATA, NULL, 0), 0);
+	EXPECT_EQ(mote_send_alias((mote_ref){ 12345, 1, 1, 0, 0 }, DATA, NULL, 0), 0);
 	EXPECT_EQ(mote_reply((struct mote_from){ p, { 12345, 1, 1 } }, REPLY, NULL, 0), 0);
 	EXPECT_EQ(mote_send(p, MOTE_MSG_DOWN, NULL, 0), -EINVAL);
 	EXPECT(!mote_msg_new(MOTE_MSG_DOWN, 5));
@@ -210,7 +210,7 @@ static int64_t job(void *arg)
 }
 
 static const mote_pid somebody = { 1, 1, 0 };
-static const mote_ref some_ref = { 1, 1, 1 };
+static const mote_ref some_ref = { 1, 1, 1, 0, 0 };
 
 #define MISUSE(name, call) \
 	static void misuse_##name(void) { (void)(call); }

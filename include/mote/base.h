@@ -42,7 +42,7 @@ MOTE_BEGIN_DECLS
 
 /*
  * A process. Compare with mote_pid_equal(), hash any of the fields. Never reused: the pid of a dead
- * process stays dead. `node` is 0 for processes of this OS process.
+ * process stays dead. It means the same in every node (mote/node.h); `node` is 0 where the runtime is no node.
  */
 typedef struct mote_pid {
 	uint64_t serial;
@@ -66,16 +66,18 @@ static inline bool mote_pid_valid(mote_pid p)
 	return p.serial != 0;
 }
 
-/* A reference: a monitor, an alias, a pending call. Unique for the life of the runtime. id 0: none. */
+/* A reference: a monitor, an alias, a pending call. Never reused. id 0: none. */
 typedef struct mote_ref {
 	uint64_t id;
 	uint32_t slot;
 	uint32_t owner;
+	uint32_t node;		/* the owner's */
+	uint32_t reserved;	/* 0 */
 } mote_ref;
 
 static inline bool mote_ref_equal(mote_ref a, mote_ref b)
 {
-	return a.id == b.id;
+	return a.id == b.id && a.node == b.node;
 }
 
 /* An absolute time on CLOCK_MONOTONIC, in nanoseconds. */

@@ -25,7 +25,7 @@ MOTE_API int mote_fd_close(int fd);
 /*
  * Hands the caller's fd to another process; if that one is dead, or dies before it knows, fd is closed. Data that
  * was received but not read goes along. The receiver learns of it by a message of its own, sent after.
- * 0; -EPERM (not the caller's), -EBADF, -ENOMEM.
+ * 0; -EPERM (not the caller's), -EBADF, -EREMOTE (a process of another node), -ENOMEM.
  */
 MOTE_API int mote_fd_give(int fd, mote_pid to);
 

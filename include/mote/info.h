@@ -25,7 +25,8 @@ enum mote_wait {		/* what a waiting process waits for */
 	MOTE_WAIT_SLEEP,
 	MOTE_WAIT_IO,
 	MOTE_WAIT_BLOCKING,	/* mote_blocking */
-	MOTE_WAIT_ROOM,		/* in the mailbox of a receiver that has a limit */
+	MOTE_WAIT_ROOM,		/* in the mailbox of a receiver that has a limit, or on the way to another node */
+	MOTE_WAIT_NODE,		/* until one is connected */
 };
 
 struct mote_process_info {
@@ -57,7 +58,7 @@ struct mote_process_info {
 	uint64_t mailbox_refused;	/* messages that were not sent, and their senders told so, for lack of room */
 };
 
-/* Fills *info, whose size the caller set. 0; -ESRCH (dead), -EINVAL. Any thread. */
+/* Fills *info, whose size the caller set. 0; -ESRCH (dead), -EREMOTE (of another node), -EINVAL. Any thread. */
 MOTE_API int mote_process_info(mote_pid pid, struct mote_process_info *info);
 
 /*

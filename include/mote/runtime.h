@@ -34,15 +34,26 @@ struct mote_opts {
 	 */
 	unsigned int spares;
 	unsigned int reserved;		/* 0 */
+	/*
+	 * The name by which other OS processes reach this one's processes: mote/node.h. NULL: $MOTE_NODE; "": it is no node.
+	 * mote_run() and mote_start() fail with -EEXIST if a living node of the same user has it.
+	 */
+	const char *node;
+	/*
+	 * Bytes that one other node may have in mailboxes here, not received yet; that node's messages wait beyond that.
+	 * 0: 256 MiB.
+	 */
+	uint64_t node_budget;
 };
 
 /*
  * Starts the runtime, runs fn(arg) as its first process, stops the runtime when that process ends (all
  * others get exit signals, as Go's main does) and returns: 0 when it ended with normal or shutdown, 1 with
  * any other reason, -errno when the runtime could not start: -EBUSY (it runs already), -ENOMEM, -EINVAL or
- * -E2BIG (opts), -EMFILE, -EAGAIN (no threads). opts may be NULL. Processes that are not gone ten seconds after the first
+ * -E2BIG (opts), -EMFILE, -EAGAIN (no threads), what opts.node says. opts may be NULL. Processes that are not gone ten seconds after the first
  * one stay as mote_stop() leaves them, and the runtime can not be started again in that OS process.
- * Environment: MOTE_SCHEDULERS=n; MOTE_IO=epoll|io_uring (default: io_uring where the kernel allows it); MOTE_SEED=n
+ * Environment: MOTE_SCHEDULERS=n; MOTE_IO=epoll|io_uring (default: io_uring where the kernel allows it); MOTE_NODE=name;
+ * MOTE_PORT=auto|kmod|user (how nodes are reached; default: the kernel module if it is there); MOTE_SEED=n
  * (0 to 2^64 - 1): all schedulers, two if nothing else is said, run on the calling thread, in an order that follows from n,
  * with a virtual clock.
  * Context: a foreign thread (main).
@@ -89,7 +100,7 @@ struct mote_runtime_info {
 	unsigned int schedulers;
 	const char *io;			/* "io_uring" or "epoll" */
 	const char *guards;		/* "madvise" or "mprotect": how stacks are guarded */
-	const char *port;		/* how other nodes are reached: "none" */
+	const char *port;		/* how other nodes are reached: "none" (this is no node), "user", "kmod" */
 	uint64_t processes;		/* alive */
 	uint64_t spawned, switches, steals, parks, wakes;	/* since start, summed over schedulers */
 	/* Of all mailbox limits since start: as in struct mote_process_info; processes that ended for theirs. */
@@ -107,6 +118,8 @@ struct mote_runtime_info {
 	const char *spoiled_by;		/* what took part first that makes it not replayable, or NULL */
 	uint64_t seed;
 	uint64_t schedule_hash;		/* of all steps so far */
+	/* With the module, which says when a process blocks in its own code: handovers then, at once; notices of no use. */
+	uint64_t activations, activations_vain;
 };
 
 /* Fills *info, whose size the caller set. 0, -ESRCH (not running), -EINVAL. Any thread. */

@@ -17,7 +17,7 @@ int mote_fd_give(int fd, mote_pid to)
 	struct scheduler *s = runtime_enter("mote_fd_give");
 	struct process *self = process_self(s);
 	struct signal *sig = signal_new(s, SIGNAL_FD, 0);
-	int err = sig ? fd_detach(fd, &self->task) : -ENOMEM;
+	int err = !sig ? -ENOMEM : !port_is_here(to.node) ? -EREMOTE : fd_detach(fd, &self->task);
 
 	if (!err) {
 		sig->to = to.serial;

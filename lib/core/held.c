@@ -6,14 +6,14 @@
  * A request in this list is at the same time the asker's monitor of its receiver: as long as it is unanswered, the
  * receiver's death refuses it. A call needs no monitor signal of its own that way, nor one to end it.
  */
-#include "core/process.h"
+#include "core/edge.h"
 
 #include <errno.h>
 
 void request_end(struct scheduler *s, struct signal *request, mote_pid from, const struct mote_reason *reason)
 {
 	mote_pid asker = request->msg.from;
-	mote_ref ref = { request->ref, request->ref_slot, asker.slot };
+	mote_ref ref = { request->ref, request->ref_slot, asker.slot, asker.node, 0 };
 	struct signal *down;
 
 	if (!request->ref) {
@@ -21,8 +21,7 @@ void request_end(struct scheduler *s, struct signal *request, mote_pid from, con
 		return;
 	}
 	down = signal_down_new(s, request, from, ref, reason);
-	down->to = asker.serial;
-	signal_send(s, down, asker.slot, true);
+	signal_send_pid(s, down, asker, true);
 }
 
 /*
@@ -44,15 +43,17 @@ int request_outlived(struct scheduler *s, struct process *p, struct signal *sig)
 	watch->ref = sig->ref;
 	watch->ref_slot = sig->ref_slot;
 	watch->msg.from = asker;
+	/* What is not noted stays until p ends, if its node goes before. */
+	if (unlikely(!port_is_here(asker.node)))
+		edge_note(p);
 	watcher_add(p, watch);
 	/* Without it the asker can't end the watcher: it stays until p ends, and its DOWN finds nobody who waits. */
 	if (tell) {
-		tell->to = asker.serial;
 		tell->ref = watch->ref;
 		tell->ref_slot = watch->ref_slot;
 		tell->msg.from = process_pid(p);
 		tell->msg.data = watch;
-		signal_send(s, tell, asker.slot, true);
+		signal_send_pid(s, tell, asker, true);
 	}
 	return err;
 }

@@ -47,7 +47,7 @@ static void process_describe(struct process *p, mote_pid pid, struct mote_proces
 	uint8_t flags = PEEK(p->task.flags);
 
 	info->pid = pid;
-	info->parent = parent ? (mote_pid){ parent, PEEK(p->parent_slot), 0 } : MOTE_NOBODY;
+	info->parent = parent ? (mote_pid){ parent, PEEK(p->parent_slot), port_node } : MOTE_NOBODY;
 	info->state = atomic_load_explicit(&p->exiting, memory_order_relaxed) || PEEK(p->fatal) ? MOTE_EXITING :
 		      atomic_load_explicit(&p->task.state, memory_order_relaxed);
 	info->wait = atomic_load_explicit(&p->task.wait, memory_order_relaxed);
@@ -78,6 +78,8 @@ int mote_process_info(mote_pid pid, struct mote_process_info *info)
 
 	if (size < sizeof(size))
 		return -EINVAL;
+	if (!port_is_here(pid.node) && mote_pid_valid(pid))
+		return -EREMOTE;
 	if (!p || process_dead(p))
 		return -ESRCH;
 	full.size = size;
@@ -102,7 +104,7 @@ mote_pid mote_process_next(mote_pid previous)
 
 	for (; slot < used; slot++) {
 		struct process *p = &process_table[slot];
-		mote_pid pid = { process_serial(p), slot, 0 };
+		mote_pid pid = { process_serial(p), slot, port_node };
 
 		if (pid.serial && !process_dead(p))
 			return pid;

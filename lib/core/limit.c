@@ -8,11 +8,15 @@
  *
  * Invariant, under the lock: while anybody waits, used == max.
  *
+ * Messages of other nodes are here already when they find no room. They wait in a line of their own, which goes first, and
+ * each tells its sender to hold the next ones back until it is in: what is on the way meanwhile is all that can be in that line.
+ *
  * A waiter lies on its sender's stack. Whoever takes it out of the line, under the lock, stores its state last, and
  * does not touch it again; the wake-up that follows may come after the sender has gone on, and is then one for no
  * reason, as waits expect them.
  */
 #include "core/limit.h"
+#include "core/node.h"
 
 #include <mote/info.h>
 
@@ -32,6 +36,7 @@ struct limit {
 	struct signal *end;		/* KILL: the exit signal, made before it is needed; NULL: it is on its way */
 	uint64_t serial;		/* whose it is; 0: nobody's, the inbox is closed */
 	struct waiter *first, **last;
+	struct signal *arrived, **arrived_last;	/* of other nodes; msg.data: the RESUME for its sender, or NULL */
 	/* Written under the lock; read by limit_describe() without. */
 	_Atomic int policy;
 	_Atomic uint64_t max;
@@ -91,6 +96,8 @@ int limit_open(struct scheduler *s, struct process *p, uint64_t max, int policy)
 	l->end = end;
 	l->first = NULL;
 	l->last = &l->first;
+	l->arrived = NULL;
+	l->arrived_last = &l->arrived;
 	atomic_store_explicit(&l->policy, policy, memory_order_relaxed);
 	set(&l->max, max);
 	set(&l->used, 0);
@@ -137,26 +144,64 @@ static struct task *waiter_pop(struct limit *l, enum waiter_state state)
 	return t;
 }
 
-/* One place is free: for the first in line, or for whoever comes. */
-static void place_free(struct scheduler *s, struct limit *l, uint64_t serial)
+static struct signal *arrived_pop(struct limit *l)
 {
+	struct signal *sig = l->arrived;
+
+	if (!sig)
+		return NULL;
+	l->arrived = sig->next;
+	if (!l->arrived)
+		l->arrived_last = &l->arrived;
+	set(&l->waiting, get(&l->waiting) - 1);
+	return sig;
+}
+
+/* Takes sig out of the hands of the line. */
+static void arrived_resume(struct scheduler *s, struct signal *sig)
+{
+	struct signal *resume = sig->msg.data;
+
+	sig->msg.data = sig->payload;
+	if (resume)
+		signal_send_pid(s, resume, sig->msg.from, false);
+}
+
+/* Takes sig, for which there is room. */
+static void arrived_enter(struct scheduler *s, struct signal *sig, uint32_t slot)
+{
+	node_uncharge(sig);
+	sig->kind = sig->kind == SIGNAL_MESSAGE ? SIGNAL_COUNTED : SIGNAL_COUNTED_REQUEST;
+	signal_send(s, sig, slot, false);
+}
+
+/* One place is free: for the first in line, or for whoever comes. */
+static void place_free(struct scheduler *s, struct process *p, uint64_t serial)
+{
+	struct limit *l = limit_of(p);
+	struct signal *sig = NULL;
 	struct task *t = NULL;
 
 	lock_take(&l->lock);
 	if (l->serial == serial) {
-		t = waiter_pop(l, WAITER_HAS_ROOM);
-		if (!t)
+		sig = arrived_pop(l);
+		t = sig ? NULL : waiter_pop(l, WAITER_HAS_ROOM);
+		if (!sig && !t)
 			set(&l->used, get(&l->used) - 1);
 	}
 	lock_drop(&l->lock);
 	if (t)
 		task_wake(s, t);
+	if (unlikely(sig)) {
+		arrived_resume(s, sig);
+		arrived_enter(s, sig, p->task.slot);
+	}
 }
 
 void limit_close(struct scheduler *s, struct process *p)
 {
 	struct limit *l = limit_of(p);
-	struct signal *end;
+	struct signal *end, *sig;
 	struct task *t;
 
 	do {
@@ -165,12 +210,17 @@ void limit_close(struct scheduler *s, struct process *p)
 		end = l->end;
 		l->end = NULL;
 		t = waiter_pop(l, WAITER_GONE);
+		sig = arrived_pop(l);
 		lock_drop(&l->lock);
 		if (end)
 			signal_free(s, end);
 		if (t)
 			task_wake(s, t);
-	} while (t);
+		if (sig) {
+			arrived_resume(s, sig);
+			signal_undeliverable(s, sig, p->task.slot);
+		}
+	} while (t || sig);
 }
 
 static int refuse(struct limit *l, int err)
@@ -210,7 +260,7 @@ static int wait_for_room(struct scheduler *s, struct process *p, uint64_t serial
 		if (unlikely(self->fatal && !self->task.dying)) {
 			sleeper_disarm(&sl);
 			if (waiter_withdraw(l, w, 0) == WAITER_HAS_ROOM)
-				place_free(s, l, serial);
+				place_free(s, p, serial);
 			task_die(&self->task);
 		}
 		/* acquire: pairs with waiter_pop(); after the signals: see task_park() */
@@ -257,6 +307,82 @@ static int limit_full(struct scheduler *s, struct process *p, struct limit *l, s
 	return LIMIT_COUNTED;
 }
 
+static struct signal *end_taken(struct limit *l)
+{
+	struct signal *end = l->end;
+
+	l->end = NULL;
+	return end;
+}
+
+static void end_send(struct scheduler *s, struct process *p, struct signal *end)
+{
+	/* Once, and like a kill it cannot be trapped, but it says why. */
+	atomic_fetch_add_explicit(&total_kills, 1, memory_order_relaxed);
+	signal_send(s, end, p->task.slot, true);
+}
+
+void limit_arrive(struct scheduler *s, struct process *p, struct signal *sig)
+{
+	struct signal *hold = NULL, *resume = NULL, *end = NULL;
+	enum { IN, WAITS, REFUSED, DOOMED, GONE } fate = IN;
+	struct limit *l = limit_of(p);
+	mote_pid from = MOTE_NOBODY;
+
+	/* Without memory, or of no process, it waits all the same. */
+	if (sig->msg.from.serial) {
+		hold = signal_new(s, SIGNAL_HOLD, 0);
+		resume = hold ? signal_new(s, SIGNAL_RESUME, 0) : NULL;
+	}
+	lock_take(&l->lock);
+	if (l->serial != sig->to) {
+		fate = GONE;
+	} else if (atomic_load_explicit(&l->policy, memory_order_relaxed) == MOTE_MAILBOX_KILL && !l->end) {
+		fate = DOOMED;
+	} else if (get(&l->used) < get(&l->max)) {
+		set(&l->used, get(&l->used) + 1);
+	} else if (atomic_load_explicit(&l->policy, memory_order_relaxed) == MOTE_MAILBOX_BLOCK) {
+		fate = WAITS;
+		if (resume)
+			resume->msg.from = hold->msg.from = process_pid(p);
+		sig->msg.data = resume;
+		sig->next = NULL;
+		*l->arrived_last = sig;
+		l->arrived_last = &sig->next;
+		set(&l->waiting, get(&l->waiting) + 1);
+		set(&l->waits, get(&l->waits) + 1);
+		atomic_fetch_add_explicit(&total_waits, 1, memory_order_relaxed);
+		from = sig->msg.from;
+	} else {
+		end = end_taken(l);
+		fate = end ? DOOMED : REFUSED;
+		refuse(l, 0);
+	}
+	lock_drop(&l->lock);
+	/* sig may be gone by now, and its RESUME sent: they may come in any order. */
+	if (fate == WAITS && resume) {
+		signal_send_pid(s, hold, from, true);
+		hold = resume = NULL;
+	}
+	if (hold)
+		signal_free(s, hold);
+	if (resume)
+		signal_free(s, resume);
+	if (unlikely(end))
+		end_send(s, p, end);
+	if (likely(fate == IN)) {
+		arrived_enter(s, sig, p->task.slot);
+	} else if (fate == GONE) {
+		signal_undeliverable(s, sig, p->task.slot);
+	} else if (fate != WAITS) {
+		node_uncharge(sig);
+		if (sig->kind == SIGNAL_REQUEST)
+			request_end(s, sig, process_pid(p), &limit_reason);
+		else
+			signal_free(s, sig);
+	}
+}
+
 int limit_enter(struct scheduler *s, struct process *p, uint64_t serial, int64_t deadline)
 {
 	struct limit *l = limit_of(p);
@@ -278,27 +404,23 @@ int limit_enter(struct scheduler *s, struct process *p, uint64_t serial, int64_t
 	} else {
 		answer = limit_full(s, p, l, &w, deadline);
 		waits = answer == LIMIT_COUNTED;
-		end = l->end;
-		l->end = NULL;
+		end = end_taken(l);
 	}
 	lock_drop(&l->lock);
-	if (unlikely(end)) {
-		/* Once, and like a kill it cannot be trapped, but it says why. */
-		atomic_fetch_add_explicit(&total_kills, 1, memory_order_relaxed);
-		signal_send(s, end, p->task.slot, true);
-	}
+	if (unlikely(end))
+		end_send(s, p, end);
 	return waits ? wait_for_room(s, p, serial, &w, deadline) : answer;
 }
 
 void limit_undo(struct scheduler *s, struct process *p, uint64_t serial)
 {
-	place_free(s, limit_of(p), serial);
+	place_free(s, p, serial);
 }
 
 void limit_left(struct scheduler *s, struct process *p, struct signal *sig)
 {
 	sig->kind = sig->kind == SIGNAL_COUNTED ? SIGNAL_MESSAGE : SIGNAL_REQUEST;
-	place_free(s, limit_of(p), process_serial(p));
+	place_free(s, p, process_serial(p));
 }
 
 void limit_describe(struct process *p, struct mote_process_info *info)

@@ -35,6 +35,12 @@ void limit_close(struct scheduler *s, struct process *p);
  */
 int limit_enter(struct scheduler *s, struct process *p, uint64_t serial, int64_t deadline);
 
+/*
+ * A message or request has come from another node, for whoever sig->to is of p's slot. Takes sig: it is let in, or waits in
+ * line (BLOCK) and its sender is told to hold the next ones, or what else the policy says.
+ */
+void limit_arrive(struct scheduler *s, struct process *p, struct signal *sig);
+
 /* Nothing was sent after all. */
 void limit_undo(struct scheduler *s, struct process *p, uint64_t serial);
 

@@ -12,7 +12,8 @@
  * Entries hang in one chain, or, where there are many, in the chains of a table by a hash of the peer. A table that could
  * not be had, or not a larger one, makes the chains longer and nothing fail.
  */
-#include "core/process.h"
+#include "core/edge.h"
+#include "core/node.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -91,7 +92,7 @@ static void table_grow(struct process *p, uint32_t used)
 	free(old);
 }
 
-static void link_insert(struct process *p, struct signal *l)
+void link_insert(struct process *p, struct signal *l)
 {
 	struct link_table *table = table_of(p);
 	uint32_t used = 1;
@@ -121,6 +122,7 @@ static struct signal *link_unhook(struct process *p, struct signal **at)
 		table->used--;
 	if (!l->ref)
 		count_links(p, -1);
+	node_uncharge(l);
 	*at = l->next;
 	return l;
 }
@@ -136,6 +138,8 @@ int link_add(struct scheduler *s, struct process *p, mote_pid peer)
 		count_links(p, 1);
 		return 0;
 	}
+	if (unlikely(!port_is_here(peer.node)) && edge_note(p))
+		return -ENOMEM;
 	l = signal_new(s, SIGNAL_LINK, sizeof(struct mote_exit_info));
 	if (!l)
 		return -ENOMEM;
@@ -163,18 +167,21 @@ void link_take(struct scheduler *s, struct process *p, struct signal *sig)
 	case SIGNAL_LINK:
 		/* An inactive entry: the peer linked before it saw the unlink, which will end both its links. */
 		if (!l) {
-			link_insert(p, sig);
+			if (likely(port_is_here(from.node)) || !edge_note(p))
+				link_insert(p, sig);
+			else
+				signal_undeliverable(s, sig, p->task.slot);
 			return;
 		}
+		node_uncharge(sig);
 		break;
 	case SIGNAL_UNLINK:
 		if (l && !l->ref)
 			signal_free(s, link_unhook(p, at));
 		/* Before anything else goes to that peer: order per pair tells it that no exit will follow. */
 		sig->kind = SIGNAL_UNLINK_ACK;
-		sig->to = from.serial;
 		sig->msg.from = process_pid(p);
-		signal_send(s, sig, from.slot, false);
+		signal_send_pid(s, sig, from, false);
 		return;
 	case SIGNAL_UNLINK_ACK:
 		if (l && l->ref == sig->ref)
@@ -192,13 +199,13 @@ static void chain_tell(struct scheduler *s, struct process *p, struct signal *l,
 		struct signal *next = l->next;
 		mote_pid peer = l->msg.from;
 
-		if (l->ref || !process_lookup(peer)) {
+		node_uncharge(l);
+		if (l->ref || process_absent(peer)) {
 			signal_free(s, l);
 		} else {
 			l = signal_exit_new(s, l, process_pid(p), reason);
 			l->kind = SIGNAL_EXIT_LINK;
-			l->to = peer.serial;
-			signal_send(s, l, peer.slot, true);
+			signal_send_pid(s, l, peer, true);
 		}
 		l = next;
 	}
@@ -221,6 +228,47 @@ void links_tell(struct scheduler *s, struct process *p, const struct mote_reason
 	atomic_store_explicit(&p->nr_links, 0, memory_order_relaxed);
 }
 
+/* Takes out of the chain, into cut, what leads to nodes that are down. */
+static struct signal *chain_cut(struct process *p, struct signal **at, uint64_t seq, struct signal *cut)
+{
+	while (*at) {
+		struct signal *l = *at;
+
+		if (port_is_here(l->msg.from.node) || !node_down_by(l->msg.from.node, seq)) {
+			at = &l->next;
+			continue;
+		}
+		link_unhook(p, at);
+		l->next = cut;
+		cut = l;
+	}
+	return cut;
+}
+
+void links_cut(struct scheduler *s, struct process *p, uint64_t seq)
+{
+	static const struct mote_reason noconnection = { .kind = MOTE_NOCONNECTION };
+	struct link_table *table = table_of(p);
+	struct signal *cut = NULL, *next;
+
+	if (table) {
+		for (uint32_t i = 0; i <= table->mask; i++)
+			cut = chain_cut(p, &table->chains[i], seq, cut);
+	} else {
+		cut = chain_cut(p, &p->links, seq, cut);
+	}
+	for (; cut; cut = next) {
+		next = cut->next;
+		if (cut->ref) {
+			signal_free(s, cut);
+			continue;
+		}
+		cut = signal_exit_new(s, cut, cut->msg.from, &noconnection);
+		cut->kind = SIGNAL_EXIT_LINK;
+		signal_exit_act(s, p, cut);
+	}
+}
+
 static int link_to(struct scheduler *s, struct process *p, mote_pid peer)
 {
 	struct signal *sig = signal_new(s, SIGNAL_LINK, sizeof(struct mote_exit_info));
@@ -231,10 +279,9 @@ static int link_to(struct scheduler *s, struct process *p, mote_pid peer)
 			signal_free(s, sig);
 		return err;
 	}
-	sig->to = peer.serial;
 	sig->msg.from = process_pid(p);
-	if (process_lookup(peer))
-		signal_send(s, sig, peer.slot, true);
+	if (likely(!process_absent(peer)))
+		signal_send_pid(s, sig, peer, true);
 	else
 		signal_exit_absent(s, sig, peer, process_pid(p));
 	return 0;
@@ -269,8 +316,8 @@ static int unlink_from(struct scheduler *s, struct process *p, mote_pid peer)
 	sig->to = peer.serial;
 	sig->ref = l->ref;
 	sig->msg.from = process_pid(p);
-	if (process_lookup(peer))
-		signal_send(s, sig, peer.slot, false);
+	if (likely(!process_absent(peer)))
+		signal_send_pid(s, sig, peer, false);
 	else
 		signal_undeliverable(s, sig, peer.slot);
 	return 0;

@@ -5,7 +5,7 @@
  * looking at the others.
  */
 #include "core/limit.h"
-#include "core/process.h"
+#include "core/node.h"
 
 #include <mote/info.h>
 
@@ -34,8 +34,9 @@ void mailbox_remove(struct process *p, struct signal *sig)
 		receive_in_match();
 	if (sig->kind == SIGNAL_COUNTED || sig->kind == SIGNAL_COUNTED_REQUEST)
 		limit_left(scheduler_self(), p, sig);
-	else if (sig->kind > SIGNAL_REQUEST)
+	else if (sig->kind == SIGNAL_REPLY || sig->kind == SIGNAL_DOWN)
 		ref_consumed(p, sig);
+	node_uncharge(sig);
 	if (sig->prev)
 		sig->prev->next = sig->next;
 	else
@@ -81,6 +82,7 @@ void mailbox_end(struct scheduler *s, struct process *p, const struct mote_reaso
 
 	for (sig = p->first; sig; sig = next) {
 		next = sig->next;
+		node_uncharge(sig);
 		if (sig->kind == SIGNAL_REQUEST || sig->kind == SIGNAL_COUNTED_REQUEST)
 			request_end(s, sig, process_pid(p), reason);
 		else

@@ -5,6 +5,7 @@
 #include "core/limit.h"
 #include "core/outbox.h"
 #include "core/process.h"
+#include "core/remote.h"
 
 #include <mote/name.h>
 
@@ -86,6 +87,38 @@ static int room_for(struct scheduler *s, struct process *p, uint64_t serial, str
 	return answer;
 }
 
+/* Likewise, for a process of another node: waits while its mailbox is known to be full, or too much is on the way there. */
+static int room_afar(struct scheduler *s, mote_pid to, struct signal *sig, int64_t deadline)
+{
+	struct process *self = s && s->current ? process_self(s) : NULL;
+	bool hold = self && sig && !sig->held;
+	int err;
+
+	if (hold)
+		held_add(self, sig);
+	err = remote_room(s, to, deadline);
+	if (hold)
+		held_remove(self, sig);
+	return err;
+}
+
+/* The rest of a send, to another node. */
+static __attribute__((noinline)) int send_afar(struct scheduler *s, mote_pid to, uint32_t type, const void *data,
+					       size_t size, int64_t deadline)
+{
+	int err = 0;
+
+	if (mote_pid_valid(to)) {
+		err = room_afar(s, to, NULL, deadline);
+		if (s)
+			s = scheduler_self();
+		if (!err)
+			err = remote_message(s, to, type, data, size);
+	}
+	send_leave(s);
+	return err;
+}
+
 /* The rest of a send, to a receiver with a limit. */
 static __attribute__((noinline)) int send_limited(struct scheduler *s, uint32_t slot, uint64_t serial,
 						  struct signal *sig, int64_t deadline)
@@ -114,8 +147,11 @@ static inline __attribute__((always_inline)) int send_to(struct scheduler *s, mo
 
 	if (unlikely(err))
 		goto leave;
-	if (unlikely(!process_known(to)))
-		goto leave;
+	if (unlikely(!process_known(to))) {
+		if (port_is_here(to.node))
+			goto leave;
+		return send_afar(s, to, type, data, size, deadline);
+	}
 	p = &process_table[to.slot];
 	sig = signal_new(s, SIGNAL_MESSAGE, size);
 	if (unlikely(!sig)) {
@@ -166,17 +202,19 @@ int mote_send_name(const char *name, uint32_t type, const void *data, size_t siz
 /* To the owner of a reference. serial 0: whoever has it; a reference is never reused, so that is safe. */
 static int send_ref(struct scheduler *s, struct signal *sig, mote_ref ref, uint64_t serial)
 {
-	if (!ref.id || ref.owner >= atomic_load_explicit(&process_table_used, memory_order_relaxed) ||
-	    !process_serial(&process_table[ref.owner])) {
+	mote_pid owner = { serial, ref.owner, ref.node };
+
+	if (!ref.id || (port_is_here(ref.node) &&
+			(ref.owner >= atomic_load_explicit(&process_table_used, memory_order_relaxed) ||
+			 !process_serial(&process_table[ref.owner])))) {
 		signal_free(s, sig);
 		return 0;
 	}
 	sig->kind = SIGNAL_REPLY;
-	sig->to = serial;
 	sig->ref = ref.id;
 	sig->ref_slot = ref.slot;
 	sig->msg.from = caller_pid(s);
-	signal_send(s, sig, ref.owner, false);
+	signal_send_pid(s, sig, owner, false);
 	return 0;
 }
 
@@ -289,9 +327,14 @@ static int send_msg(struct scheduler *s, mote_pid to, struct mote_msg *m, int64_
 	enum signal_kind kind = SIGNAL_MESSAGE;
 	struct process *p = process_lookup(to);
 	int err = message_check(m);
+	bool far = mote_pid_valid(to) && !port_is_here(to.node);
 	struct signal *sig;
 
-	if (!err && p && limited(p)) {
+	if (unlikely(far) && !err) {
+		err = room_afar(s, to, signal_of(m), deadline);
+		if (s)
+			s = scheduler_self();
+	} else if (!err && p && limited(p)) {
 		err = room_for(s, p, to.serial, signal_of(m), deadline);
 		if (s)
 			s = scheduler_self();
@@ -302,10 +345,9 @@ static int send_msg(struct scheduler *s, mote_pid to, struct mote_msg *m, int64_
 	}
 	if (err >= 0 || !keep) {
 		sig = take_over(s, m);
-		if (likely(sig && !err && p)) {
+		if (likely(sig && !err && (p || far))) {
 			sig->kind = (uint8_t)kind;
-			sig->to = to.serial;
-			signal_send(s, sig, to.slot, false);
+			signal_send_pid(s, sig, to, false);
 		} else if (sig) {
 			signal_free(s, sig);
 		} else if (err >= 0) {
@@ -370,7 +412,7 @@ mote_ref mote_msg_ref(const struct mote_msg *m)
 
 	if (sig->kind != SIGNAL_REPLY && sig->kind != SIGNAL_DOWN)
 		return (mote_ref){ 0 };
-	return (mote_ref){ sig->ref, sig->ref_slot, self.slot };
+	return (mote_ref){ sig->ref, sig->ref_slot, self.slot, self.node, 0 };
 }
 
 struct mote_from mote_msg_from(const struct mote_msg *m)
@@ -378,9 +420,10 @@ struct mote_from mote_msg_from(const struct mote_msg *m)
 	const struct signal *sig = signal_of(m);
 
 	/* A match function may ask about one that is still in the mailbox. */
-	if (!sig->ref || (sig->kind != SIGNAL_REQUEST && sig->kind != SIGNAL_COUNTED_REQUEST))
+	if (!sig->ref || (sig->kind != SIGNAL_REQUEST && sig->kind != SIGNAL_COUNTED_REQUEST &&
+			  sig->kind != SIGNAL_FOREIGN_REQUEST))
 		return (struct mote_from){ 0 };
-	return (struct mote_from){ m->from, { sig->ref, sig->ref_slot, m->from.slot } };
+	return (struct mote_from){ m->from, { sig->ref, sig->ref_slot, m->from.slot, m->from.node, 0 } };
 }
 
 /* If the answer comes from who holds the request, no watcher will be needed. */
@@ -445,7 +488,12 @@ static inline __attribute__((always_inline)) int request_send(struct scheduler *
 
 	if (unlikely(!mote_pid_valid(to)))
 		goto fail;
-	if (likely(p) && limited(p)) {
+	if (unlikely(!port_is_here(to.node))) {
+		err = room_afar(*s, to, sig, deadline);
+		*s = scheduler_self();
+		if (err)
+			goto fail;
+	} else if (likely(p) && limited(p)) {
 		err = room_for(*s, p, to.serial, sig, deadline);
 		*s = scheduler_self();
 		if (err < 0)
@@ -465,6 +513,11 @@ static inline __attribute__((always_inline)) int request_send(struct scheduler *
 		goto fail;
 	}
 	slot->target = to;
+	if (unlikely(!port_is_here(to.node)) && ref_reserve(*s, process_self(*s), slot, to)) {
+		ref_drop(*s, process_self(*s), *ref, false);
+		err = -ENOMEM;
+		goto fail;
+	}
 	sig->kind = (uint8_t)kind;
 	sig->to = to.serial;
 	sig->ref = ref->id;
@@ -472,6 +525,8 @@ static inline __attribute__((always_inline)) int request_send(struct scheduler *
 	sig->msg.from = process_pid(process_self(*s));
 	if (likely(p))
 		signal_send(*s, sig, to.slot, false);
+	else if (!port_is_here(to.node))
+		remote_send(*s, sig, to);
 	else
 		request_end(*s, sig, to, &absence);
 	return 0;

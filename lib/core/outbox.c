@@ -8,6 +8,7 @@
  * (sched/overseer.c) pushes it after some milliseconds. Therefore the lock.
  */
 #include "core/outbox.h"
+#include "core/remote.h"
 
 #include <string.h>
 
@@ -63,6 +64,8 @@ void outbox_flush(struct scheduler *s, struct scheduler *from)
 	o->newest = o->oldest = NULL;
 	o->n = 0;
 	lock_drop(&o->lock);
+	if (unlikely(port_node))
+		remote_flush(s, from);
 	if (s == from)
 		atomic_store_explicit(&s->holds_back, false, memory_order_relaxed);
 }

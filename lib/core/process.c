@@ -7,7 +7,9 @@
  */
 #include "core/async_kill.h"
 #include "core/crash.h"
+#include "core/edge.h"
 #include "core/limit.h"
+#include "core/node.h"
 #include "core/outbox.h"
 #include "core/process.h"
 #include "io/io.h"
@@ -29,6 +31,11 @@ static struct counts {
 
 static _Atomic unsigned int next_home;
 static __thread int foreign_err;
+
+int foreign_error(void)
+{
+	return foreign_err;
+}
 
 void foreign_fail(int err)
 {
@@ -143,7 +150,7 @@ static void spawn_undo(struct scheduler *s, struct process *p)
 		link_broken(s, process_self(s), pid);
 		link_broken(s, p, process_pid(process_self(s)));
 		while (p->watchers) {
-			mote_ref ref = { p->watchers->ref, p->watchers->ref_slot, 0 };
+			mote_ref ref = { p->watchers->ref, p->watchers->ref_slot, 0, port_node, 0 };
 
 			watcher_remove(s, p, p->watchers);
 			ref_find(process_self(s), ref.id, ref.slot)->watch = NULL;
@@ -392,12 +399,11 @@ int mote_exit_pid(mote_pid pid, struct mote_reason reason)
 		err = -EINVAL;
 	else if (reason.size > MOTE_REASON_MAX)
 		err = -EMSGSIZE;
-	else if (process_lookup(pid)) {
+	else if (!process_absent(pid)) {
 		sig = signal_exit_new(s, NULL, self, &reason);
 		if (sig) {
-			sig->to = pid.serial;
-			signal_send(s, sig, pid.slot, true);
-			if (reason.kind == MOTE_KILL)
+			signal_send_pid(s, sig, pid, true);
+			if (reason.kind == MOTE_KILL && port_is_here(pid.node))
 				async_kill_want(&process_table[pid.slot], pid.serial);
 		} else {
 			err = -ENOMEM;
@@ -445,15 +451,19 @@ static void process_bury(struct scheduler *s, struct process *p, const struct mo
 	mailbox_end(s, p, reason);
 	held_end(s, p, reason);
 	refs_end(s, p);
+	node_watch_end(p);
 	counter_add(&counts[s->index].ended, 1);
 	links_tell(s, p, reason);
 	watchers_tell(s, p, reason);
+	edges_end(p);
 	if (unlikely(reason->kind > MOTE_SHUTDOWN && reason->kind != MOTE_KILLED))
 		log_abnormal(p, reason);
 	if (unlikely(p->root))
 		runtime_root_ended(reason);
-	if (p->fatal)
+	if (p->fatal) {
+		node_uncharge(p->fatal);
 		signal_free(s, p->fatal);
+	}
 }
 
 PROCESS_ENTRY static void server_last_words(struct process *p, const struct mote_reason *reason)

@@ -19,6 +19,7 @@
 #include <mote/process.h>
 #include <mote/timer.h>
 
+struct edges;
 struct extra;
 struct limit;
 struct ref_table;
@@ -64,6 +65,12 @@ struct process {
 
 _Static_assert(sizeof(struct process) == 192, "three cache lines: an idle server costs these and its state");
 
+/* A mailbox of another node that has no room for what this process has sent: so many messages wait there. */
+struct hold {
+	mote_pid pid;
+	int32_t count;		/* below 0: a RESUME that came before its HOLD */
+};
+
 struct extra {
 	struct defer *defers;
 	_Atomic(const char *) label;
@@ -75,6 +82,10 @@ struct extra {
 	bool os_signals;			/* asks for POSIX signals */
 	_Atomic uint64_t kill_serial;		/* the latest tenant that a kill was sent to: see async_kill.c */
 	_Atomic(struct limit *) limit;		/* see limit.c; both stay with the slot */
+	struct edges *edges;			/* see edge.c; likewise */
+	struct hold *holds;			/* see remote.c; the memory likewise */
+	uint32_t nr_holds;
+	bool watches_nodes;			/* see node.c */
 };
 
 static inline struct process *process_of(struct task *t)
@@ -94,7 +105,7 @@ static inline uint64_t process_serial(const struct process *p)
 
 static inline mote_pid process_pid(const struct process *p)
 {
-	return (mote_pid){ process_serial(p), p->task.slot, 0 };
+	return (mote_pid){ process_serial(p), p->task.slot, port_node };
 }
 
 /* table.c */
@@ -124,6 +135,12 @@ static inline bool process_known(mote_pid pid)
 static inline struct process *process_lookup(mote_pid pid)
 {
 	return process_known(pid) ? &process_table[pid.slot] : NULL;
+}
+
+/* One of this node that is not there. Of others' processes nothing is known here. */
+static inline bool process_absent(mote_pid pid)
+{
+	return port_is_here(pid.node) && !process_known(pid);
 }
 
 /* Why there is no such process. */
@@ -169,6 +186,7 @@ static inline void process_fail(struct process *p, int err)
 }
 
 void foreign_fail(int err);
+int foreign_error(void);
 
 /* Sets what mote_errno() will say, for a process or a foreign thread. */
 static inline void caller_fail(struct scheduler *s, int err)
@@ -180,6 +198,12 @@ static inline void caller_fail(struct scheduler *s, int err)
 }
 
 /* signal.c */
+
+/* Takes an exit signal that is p's to act on: a link's, too, if that was found active. */
+void signal_exit_act(struct scheduler *s, struct process *p, struct signal *sig);
+
+/* Takes sig, which was for a process of another node that can not be reached any more, or not at all. */
+void signal_unreachable(struct scheduler *s, struct signal *sig, mote_pid to);
 
 /* Takes sig, which was for a process that is gone: answers it as the dead do. */
 void signal_undeliverable(struct scheduler *s, struct signal *sig, uint32_t slot);
@@ -255,7 +279,7 @@ static inline void signal_send(struct scheduler *s, struct signal *sig, uint32_t
 	/* Nothing may overtake what the sender's stream has left behind. */
 	if (unlikely(s && atomic_load_explicit(&s->holds_back, memory_order_relaxed)))
 		task_hooks->flush(s, s);
-	if (sig->kind > SIGNAL_COUNTED_REQUEST || !signal_deliver(s, &process_table[to_slot], sig))
+	if (sig->kind > SIGNAL_FOREIGN_REQUEST || !signal_deliver(s, &process_table[to_slot], sig))
 		signal_push(s, sig, to_slot, urgent);
 }
 
@@ -277,6 +301,19 @@ static inline struct signal *signal_take_lone(struct scheduler *s, struct proces
 		return sig;
 	signal_take(s, p, sig);
 	return NULL;
+}
+
+/* Takes sig, which is for a process of another node; sig->to is set. */
+void remote_send(struct scheduler *s, struct signal *sig, mote_pid to);
+
+/* Takes sig. To whichever node. */
+static inline void signal_send_pid(struct scheduler *s, struct signal *sig, mote_pid to, bool urgent)
+{
+	sig->to = to.serial;
+	if (likely(port_is_here(to.node)))
+		signal_send(s, sig, to.slot, urgent);
+	else
+		remote_send(s, sig, to);
 }
 
 /* Takes all that has arrived; messages go to the mailbox, the rest acts. p->fatal is set when p has to end. */
@@ -362,12 +399,16 @@ enum ref_flags {
 	REF_MONITOR	= 1 << 0,	/* DOWN has not come */
 	REF_ALIAS	= 1 << 1,	/* messages may come */
 	REF_REPLY	= 1 << 2,	/* the first message ends alias and monitor */
+	REF_WATCHED	= 1 << 3,	/* of another node's process: it knows of the monitor, and has to be told of its end */
+	REF_LINK	= 1 << 4,	/* the first message comes from a process to be linked to: spawn_on.c */
+	REF_RESERVE	= 1 << 5,	/* watch is ref_reserve()'s */
 };
 
 struct ref_slot {
 	uint64_t id;			/* 0: free */
 	struct signal *message;		/* first in the mailbox that carries this ref */
-	struct signal *watch;		/* the MONITOR signal, kept by the target */
+	/* The MONITOR signal, kept by the target; or, if that is of another node, a block to become the DOWN (RESERVE). */
+	struct signal *watch;
 	mote_pid target;
 	uint32_t queued;		/* messages in the mailbox that carry it */
 	uint32_t flags;			/* free: index of the next free slot + 1 */
@@ -384,20 +425,34 @@ struct ref_slot *ref_find(struct process *p, uint64_t id, uint32_t slot);
 bool ref_accept(struct scheduler *s, struct process *p, struct signal *sig);	/* false: not wanted */
 void ref_consumed(struct process *p, struct signal *sig);
 void ref_release(struct process *p, struct ref_slot *slot);	/* frees it, unless messages still carry it */
+/* For a monitor or request that goes to another node: the block for its DOWN, and a note that p has an edge. */
+int ref_reserve(struct scheduler *s, struct process *p, struct ref_slot *slot, mote_pid target);
 int ref_monitor(struct scheduler *s, struct process *p, struct ref_slot *slot, mote_ref ref, mote_pid target);
 int ref_drop(struct scheduler *s, struct process *p, mote_ref ref, bool flush);	/* 1: was active */
 void refs_end(struct scheduler *s, struct process *p);
 void watchers_tell(struct scheduler *s, struct process *p, const struct mote_reason *reason);
 void watcher_add(struct process *p, struct signal *sig);
 void watcher_remove(struct scheduler *s, struct process *p, struct signal *sig);
-void demonitor_send(struct scheduler *s, mote_pid target, struct signal *watch);
-void ref_watched(struct scheduler *s, struct process *p, struct signal *sig);
+void watcher_find_remove(struct scheduler *s, struct process *p, mote_pid watcher, uint64_t ref);
+void ref_watched(struct scheduler *s, struct process *p, struct signal *sig);	/* takes sig */
+/* A WATCHING that nobody waits for any more: takes it. */
+void watching_refuse(struct scheduler *s, struct signal *sig, mote_pid asker);
+
+/* For edge.c: fires, or forgets, what belongs to nodes that are down by that number. */
+void refs_cut(struct scheduler *s, struct process *p, uint64_t seq);
+void watchers_cut(struct scheduler *s, struct process *p, uint64_t seq);
+void links_cut(struct scheduler *s, struct process *p, uint64_t seq);
 
 /* link.c */
 int link_add(struct scheduler *s, struct process *p, mote_pid peer);	/* 1: it was there and active */
 void link_take(struct scheduler *s, struct process *p, struct signal *sig);
 bool link_broken(struct scheduler *s, struct process *p, mote_pid peer);	/* removes; true: it was active */
+void link_insert(struct process *p, struct signal *l);				/* takes l; l->msg.from: the peer */
 void links_tell(struct scheduler *s, struct process *p, const struct mote_reason *reason);
+
+/* spawn_on.c: the answer of a process that was spawned from another node; its data says what it is like. */
+#define MOTE_MSG_SPAWNED 0x80000100u
+void spawned_unwanted(struct scheduler *s, const struct signal *sig);
 
 /* heap.c */
 void heap_release(struct scheduler *s, struct process *p);

@@ -6,9 +6,11 @@
  *
  * A monitor's other end is the MONITOR signal itself, kept by the target. Its maker remembers the block's address, and
  * names it when it ends the monitor: order per pair says that the target has had the MONITOR before, and if it is
- * still alive to take the DEMONITOR in, it still has it.
+ * still alive to take the DEMONITOR in, it still has it. A target on another node finds it by the reference; there the
+ * maker keeps a block of its own, which becomes the DOWN if that node goes, or else the DEMONITOR.
  */
-#include "core/process.h"
+#include "core/edge.h"
+#include "core/node.h"
 
 #include <mote/name.h>
 
@@ -46,7 +48,7 @@ struct ref_slot *ref_new(struct scheduler *s, struct process *p, unsigned int fl
 
 	if (unlikely((!p->refs || !p->refs->free) && !table_grow(p)))
 		return NULL;
-	*ref = (mote_ref){ scheduler_unique_id(s), p->refs->free - 1, p->task.slot };
+	*ref = (mote_ref){ scheduler_unique_id(s), p->refs->free - 1, p->task.slot, port_node, 0 };
 	slot = &p->refs->slots[ref->slot];
 	p->refs->free = slot->flags;
 	*slot = (struct ref_slot){ .id = ref->id, .flags = flags };
@@ -71,7 +73,7 @@ void ref_release(struct process *p, struct ref_slot *slot)
 	p->refs->free = (uint32_t)(slot - p->refs->slots) + 1;
 }
 
-void demonitor_send(struct scheduler *s, mote_pid target, struct signal *watch)
+static void demonitor_send(struct scheduler *s, mote_pid target, struct signal *watch)
 {
 	struct signal *sig;
 
@@ -86,16 +88,69 @@ void demonitor_send(struct scheduler *s, mote_pid target, struct signal *watch)
 	signal_send(s, sig, target.slot, false);
 }
 
+/* Takes sig, of ref and ref_slot: has a process of another node forget watcher's monitor. */
+static void demonitor_far(struct scheduler *s, struct signal *sig, mote_pid watcher, mote_pid target)
+{
+	sig->kind = SIGNAL_DEMONITOR_REF;
+	sig->msg.from = watcher;
+	sig->msg.size = 0;
+	signal_send_pid(s, sig, target, false);
+}
+
+/* The slot's monitor, which has not fired, is not wanted any more. */
+static void monitor_end(struct scheduler *s, struct process *p, struct ref_slot *slot)
+{
+	struct signal *watch = slot->watch;
+
+	slot->watch = NULL;
+	count_monitors(p, -1);
+	if (likely(!(slot->flags & REF_RESERVE))) {
+		demonitor_send(s, slot->target, watch);
+	} else if (watch && slot->flags & REF_WATCHED) {
+		watch->ref = slot->id;
+		watch->ref_slot = (uint32_t)(slot - p->refs->slots);
+		demonitor_far(s, watch, process_pid(p), slot->target);
+	} else if (watch) {
+		signal_free(s, watch);
+	}
+}
+
+void watching_refuse(struct scheduler *s, struct signal *sig, mote_pid asker)
+{
+	mote_pid target = sig->msg.from;
+
+	if (port_is_here(target.node)) {
+		demonitor_send(s, target, sig->msg.data);
+		signal_free(s, sig);
+	} else {
+		demonitor_far(s, sig, asker, target);
+	}
+}
+
 void ref_watched(struct scheduler *s, struct process *p, struct signal *sig)
 {
 	struct ref_slot *slot = ref_find(p, sig->ref, sig->ref_slot);
 
-	if (slot && (slot->flags & REF_MONITOR)) {
-		slot->watch = sig->msg.data;
-		slot->target = sig->msg.from;
-	} else {
-		demonitor_send(s, sig->msg.from, sig->msg.data);
+	if (!slot || !(slot->flags & REF_MONITOR)) {
+		watching_refuse(s, sig, process_pid(p));
+		return;
 	}
+	if (!(slot->flags & REF_RESERVE))
+		slot->watch = sig->msg.data;
+	slot->flags |= REF_WATCHED;
+	slot->target = sig->msg.from;
+	signal_free(s, sig);
+}
+
+/* The answer to a slot of REF_LINK is here, from a process that is linked already: its block becomes this end. */
+static void link_found(struct process *p, struct ref_slot *slot, mote_pid peer)
+{
+	struct signal *l = slot->watch;
+
+	slot->watch = NULL;
+	slot->flags &= ~(uint32_t)REF_LINK;
+	l->msg.from = peer;
+	link_insert(p, l);
 }
 
 bool ref_accept(struct scheduler *s, struct process *p, struct signal *sig)
@@ -107,6 +162,9 @@ bool ref_accept(struct scheduler *s, struct process *p, struct signal *sig)
 	if (sig->kind == SIGNAL_DOWN) {
 		if (!(slot->flags & REF_MONITOR))
 			return false;
+		if (slot->flags & REF_RESERVE && slot->watch)
+			signal_free(s, slot->watch);
+		slot->watch = NULL;
 		count_monitors(p, -1);
 		slot->flags &= ~(uint32_t)REF_MONITOR;
 		if (slot->flags & REF_REPLY)
@@ -115,10 +173,10 @@ bool ref_accept(struct scheduler *s, struct process *p, struct signal *sig)
 		if (!(slot->flags & REF_ALIAS))
 			return false;
 		if (slot->flags & REF_REPLY) {
-			if (slot->flags & REF_MONITOR) {
-				demonitor_send(s, slot->target, slot->watch);
-				count_monitors(p, -1);
-			}
+			if (unlikely(slot->flags & REF_LINK) && sig->msg.type == MOTE_MSG_SPAWNED)
+				link_found(p, slot, sig->msg.from);
+			if (slot->flags & REF_MONITOR)
+				monitor_end(s, p, slot);
 			slot->flags &= ~(uint32_t)ACTIVE;
 		}
 	}
@@ -144,6 +202,21 @@ void ref_consumed(struct process *p, struct signal *sig)
 	ref_release(p, slot);
 }
 
+int ref_reserve(struct scheduler *s, struct process *p, struct ref_slot *slot, mote_pid target)
+{
+	struct signal *reserve;
+
+	if (edge_note(p))
+		return -ENOMEM;
+	reserve = signal_new(s, SIGNAL_MONITOR, sizeof(struct mote_down_info));
+	if (!reserve)
+		return -ENOMEM;
+	slot->watch = reserve;
+	slot->target = target;
+	slot->flags |= REF_RESERVE;
+	return 0;
+}
+
 int ref_monitor(struct scheduler *s, struct process *p, struct ref_slot *slot, mote_ref ref, mote_pid target)
 {
 	struct mote_reason absence = process_absence(target);
@@ -155,6 +228,15 @@ int ref_monitor(struct scheduler *s, struct process *p, struct ref_slot *slot, m
 	sig->ref_slot = ref.slot;
 	sig->to = target.serial;
 	sig->msg.from = process_pid(p);
+	if (unlikely(!port_is_here(target.node))) {
+		if (ref_reserve(s, p, slot, target)) {
+			signal_free(s, sig);
+			return -ENOMEM;
+		}
+		slot->flags |= REF_WATCHED;
+		remote_send(s, sig, target);
+		return 0;
+	}
 	slot->watch = sig;
 	slot->target = target;
 	if (process_lookup(target)) {
@@ -187,10 +269,8 @@ int ref_drop(struct scheduler *s, struct process *p, mote_ref ref, bool flush)
 	if (!slot)
 		return 0;
 	active = (slot->flags & ACTIVE) != 0;
-	if (slot->flags & REF_MONITOR) {
-		demonitor_send(s, slot->target, slot->watch);
-		count_monitors(p, -1);
-	}
+	if (slot->flags & REF_MONITOR)
+		monitor_end(s, p, slot);
 	slot->flags &= ~(uint32_t)ACTIVE;
 	if (flush)
 		ref_flush(s, p, ref);
@@ -206,10 +286,31 @@ void refs_end(struct scheduler *s, struct process *p)
 		struct ref_slot *slot = &p->refs->slots[i];
 
 		if (slot->id && (slot->flags & REF_MONITOR))
-			demonitor_send(s, slot->target, slot->watch);
+			monitor_end(s, p, slot);
 	}
 	free(p->refs);
 	p->refs = NULL;
+}
+
+void refs_cut(struct scheduler *s, struct process *p, uint64_t seq)
+{
+	static const struct mote_reason noconnection = { .kind = MOTE_NOCONNECTION };
+
+	for (uint32_t i = 0; p->refs && i < p->refs->max; i++) {
+		struct ref_slot *slot = &p->refs->slots[i];
+		mote_ref ref = { slot->id, i, p->task.slot, port_node, 0 };
+		struct signal *sig = slot->watch;
+
+		if (!slot->id || !(slot->flags & REF_MONITOR) || !(slot->flags & REF_RESERVE) || !sig ||
+		    !node_down_by(slot->target.node, seq))
+			continue;
+		slot->watch = NULL;
+		sig = signal_down_new(s, sig, slot->target, ref, &noconnection);
+		if (ref_accept(s, p, sig))
+			mailbox_append(p, sig);
+		else
+			signal_free(s, sig);
+	}
 }
 
 static void count_watchers(struct process *p, int n)
@@ -235,6 +336,7 @@ void watcher_add(struct process *p, struct signal *sig)
 
 static void watcher_unlink(struct process *p, struct signal *sig)
 {
+	node_uncharge(sig);
 	if (sig->next == sig) {
 		p->watchers = NULL;
 	} else {
@@ -252,18 +354,40 @@ void watcher_remove(struct scheduler *s, struct process *p, struct signal *sig)
 	signal_free(s, sig);
 }
 
+/* The latest first: those are ended most. */
+void watcher_find_remove(struct scheduler *s, struct process *p, mote_pid watcher, uint64_t ref)
+{
+	struct signal *sig = p->watchers ? p->watchers->prev : NULL;
+
+	while (sig && !(sig->ref == ref && mote_pid_equal(sig->msg.from, watcher)))
+		sig = sig == p->watchers ? NULL : sig->prev;
+	if (sig)
+		watcher_remove(s, p, sig);
+}
+
+void watchers_cut(struct scheduler *s, struct process *p, uint64_t seq)
+{
+	uint32_t n = atomic_load_explicit(&p->nr_watchers, memory_order_relaxed);
+	struct signal *sig = p->watchers, *next;
+
+	for (; n > 0; n--, sig = next) {
+		next = sig->next;
+		if (!port_is_here(sig->msg.from.node) && node_down_by(sig->msg.from.node, seq))
+			watcher_remove(s, p, sig);
+	}
+}
+
 void watchers_tell(struct scheduler *s, struct process *p, const struct mote_reason *reason)
 {
 	struct signal *sig;
 
 	while ((sig = p->watchers)) {
 		mote_pid watcher = sig->msg.from;
-		mote_ref ref = { sig->ref, sig->ref_slot, watcher.slot };
+		mote_ref ref = { sig->ref, sig->ref_slot, watcher.slot, watcher.node, 0 };
 
 		watcher_unlink(p, sig);
 		sig = signal_down_new(s, sig, process_pid(p), ref, reason);
-		sig->to = watcher.serial;
-		signal_send(s, sig, watcher.slot, true);
+		signal_send_pid(s, sig, watcher, true);
 	}
 }
 
@@ -302,7 +426,7 @@ mote_ref mote_monitor_name(const char *name)
 {
 	struct scheduler *s = runtime_enter("mote_monitor_name");
 	mote_pid pid = name_whereis(name);
-	mote_pid nobody = { UINT64_MAX, 0, 0 };		/* no process ever: gives DOWN noproc */
+	mote_pid nobody = { UINT64_MAX, 0, port_node };		/* no process ever: gives DOWN noproc */
 
 	return monitor(s, mote_pid_valid(pid) ? pid : nobody);
 }

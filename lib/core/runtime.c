@@ -5,11 +5,13 @@
 #include "core/async_kill.h"
 #include "core/crash.h"
 #include "core/limit.h"
+#include "core/node.h"
 #include "core/outbox.h"
 #include "core/process.h"
 #include "core/reserve.h"
 #include "io/io.h"
 #include "port/port.h"
+#include "sched/activation.h"
 #include "sched/blocking.h"
 #include "sched/overseer.h"
 #include "sched/replay.h"
@@ -166,6 +168,7 @@ static void forget_in_child(void)
 	pthread_mutex_init(&run.mutex, NULL);
 	pthread_cond_init(&run.over, NULL);
 	state = STOPPED;
+	nodes_forget();
 	schedulers_forget();
 	processes_forget();
 	process_table_forget();
@@ -214,9 +217,12 @@ static int start_parts(const struct mote_opts *opts, bool driven)
 
 	if (!n || n > MAX_SCHEDULERS || max > MAX_PROCESSES || spares > MAX_SPARES || opts->reserved)
 		return -EINVAL;
-	err = process_table_start(max, n);
+	err = nodes_start(opts->node, n, opts->node_budget);
 	if (err)
 		return err;
+	err = process_table_start(max, n);
+	if (err)
+		goto fail_nodes;
 	err = io_start(n);
 	if (err)
 		goto fail_table;
@@ -231,10 +237,13 @@ static int start_parts(const struct mote_opts *opts, bool driven)
 		err = reserve_start(n);
 	if (!err)
 		err = timers_start();
+	if (!err)
+		err = nodes_open();
 	if (err)
 		goto fail_schedulers;
 	return 0;
 fail_schedulers:
+	timers_stop();
 	reserve_stop();
 	schedulers_stop(INT64_MAX);
 	schedulers_destroy();
@@ -243,6 +252,8 @@ fail_io:
 	io_stop();
 fail_table:
 	process_table_stop();
+fail_nodes:
+	nodes_stop();
 	return err;
 }
 
@@ -353,6 +364,7 @@ int mote_stop(mote_deadline deadline, void (*alive)(mote_pid pid, const char *la
 	       deadline.ns > now ? now + (deadline.ns - now) / 2 : now;
 	if (!end_all(MOTE_REASON_SHUTDOWN, half) && !end_all(MOTE_REASON_KILL, deadline.ns))
 		left = report_living(alive, arg);
+	nodes_close();
 	if (!schedulers_stop(left ? clock_now() + 1000000 : INT64_MAX) || left) {
 		state = FROZEN;
 		return left ? left : 1;
@@ -363,6 +375,7 @@ int mote_stop(mote_deadline deadline, void (*alive)(mote_pid pid, const char *la
 	timers_stop();
 	reserve_stop();
 	names_stop();
+	nodes_stop();
 	process_table_stop();
 	processes_forget();
 	schedulers_destroy();
@@ -427,6 +440,7 @@ int mote_runtime_info(struct mote_runtime_info *info)
 {
 	struct mote_runtime_info full = { .size = info->size };
 	struct replay_info replay = replay_info();
+	struct activation_counts activated;
 	struct overseer_counts counts;
 
 	if (info->size < sizeof(info->size))
@@ -449,8 +463,11 @@ int mote_runtime_info(struct mote_runtime_info *info)
 		full.wakes += atomic_load_explicit(&s->wakes, memory_order_relaxed);
 	}
 	counts = overseer_counts();
+	activated = activation_counts();
 	full.workers = replay.seeded ? 1 : workers_count();
-	full.handovers = replay.seeded ? replay.handovers : counts.handovers;
+	full.activations = activated.taken;
+	full.activations_vain = activated.vain;
+	full.handovers = replay.seeded ? replay.handovers : counts.handovers + activated.taken;
 	full.handovers_denied = counts.denied;
 	full.looks = counts.looks;
 	full.crashes = crash_count();

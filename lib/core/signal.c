@@ -3,7 +3,9 @@
  * Signals: how they travel, and what each does when it is taken in. All that processes do to each other goes through
  * these queues, so order per pair holds for everything, and no lock ever spans two processes.
  */
-#include "core/process.h"
+#include "core/edge.h"
+#include "core/node.h"
+#include "core/remote.h"
 #include "io/fd.h"
 
 #include <errno.h>
@@ -138,33 +140,33 @@ void signal_exit_absent(struct scheduler *s, struct signal *reuse, mote_pid abse
 	struct signal *sig = signal_exit_new(s, reuse, absent, &absence);
 
 	sig->kind = SIGNAL_EXIT_LINK;
-	sig->to = to.serial;
-	signal_send(s, sig, to.slot, true);
+	signal_send_pid(s, sig, to, true);
 }
 
 void signal_undeliverable(struct scheduler *s, struct signal *sig, uint32_t slot)
 {
 	static const struct mote_reason noproc = { .kind = MOTE_NOPROC };
-	mote_pid dead = { sig->to, slot, 0 };
+	mote_pid dead = { sig->to, slot, port_node };
 
+	node_uncharge(sig);
 	switch (sig->kind) {
 	case SIGNAL_LINK:
 		signal_exit_absent(s, sig, dead, sig->msg.from);
 		return;
-	case SIGNAL_UNLINK:
+	case SIGNAL_UNLINK: {
+		mote_pid from = sig->msg.from;
+
 		sig->kind = SIGNAL_UNLINK_ACK;
-		sig->to = sig->msg.from.serial;
-		slot = sig->msg.from.slot;
 		sig->msg.from = dead;
-		signal_send(s, sig, slot, false);
+		signal_send_pid(s, sig, from, false);
 		return;
+	}
 	case SIGNAL_MONITOR: {
 		mote_pid watcher = sig->msg.from;
-		mote_ref ref = { sig->ref, sig->ref_slot, watcher.slot };
+		mote_ref ref = { sig->ref, sig->ref_slot, watcher.slot, watcher.node, 0 };
 
 		sig = signal_down_new(s, sig, dead, ref, &noproc);
-		sig->to = watcher.serial;
-		signal_send(s, sig, watcher.slot, true);
+		signal_send_pid(s, sig, watcher, true);
 		return;
 	}
 	case SIGNAL_REQUEST:
@@ -175,7 +177,14 @@ void signal_undeliverable(struct scheduler *s, struct signal *sig, uint32_t slot
 		fd_drop((int)sig->msg.type);
 		break;
 	case SIGNAL_WATCHING:
-		demonitor_send(s, sig->msg.from, sig->msg.data);
+		watching_refuse(s, sig, dead);
+		return;
+	case SIGNAL_SWEEP:
+		edge_sweep_dropped(sig);
+		return;
+	case SIGNAL_REPLY:
+		if (sig->msg.type == MOTE_MSG_SPAWNED)
+			spawned_unwanted(s, sig);
 		break;
 	default:
 		break;
@@ -183,14 +192,55 @@ void signal_undeliverable(struct scheduler *s, struct signal *sig, uint32_t slot
 	signal_free(s, sig);
 }
 
-/* An exit signal has reached p: the table of semantics, docs/processes.md. */
+void signal_unreachable(struct scheduler *s, struct signal *sig, mote_pid to)
+{
+	static const struct mote_reason noconnection = { .kind = MOTE_NOCONNECTION };
+	mote_pid from = sig->msg.from;
+	mote_ref ref = { sig->ref, sig->ref_slot, from.slot, from.node, 0 };
+
+	switch (sig->kind) {
+	case SIGNAL_LINK:
+		signal_exit_absent(s, sig, to, from);
+		return;
+	case SIGNAL_UNLINK:
+		sig->kind = SIGNAL_UNLINK_ACK;
+		sig->msg.from = to;
+		signal_send_pid(s, sig, from, false);
+		return;
+	case SIGNAL_MONITOR:
+	case SIGNAL_MONITOR_NAMED:
+	case SIGNAL_REQUEST:
+	case SIGNAL_WHEREIS:
+	case SIGNAL_SPAWN:
+		sig = signal_down_new(s, sig, to, ref, &noconnection);
+		signal_send_pid(s, sig, from, true);
+		return;
+	default:
+		signal_free(s, sig);
+	}
+}
+
 static void exit_take(struct scheduler *s, struct process *p, struct signal *sig)
+{
+	struct mote_exit_info *info = sig->msg.data;
+
+	if (sig->kind == SIGNAL_EXIT_LINK && !link_broken(s, p, info->pid)) {
+		node_uncharge(sig);
+		signal_free(s, sig);
+	} else {
+		signal_exit_act(s, p, sig);
+	}
+}
+
+/* The table of semantics, docs/processes.md. */
+void signal_exit_act(struct scheduler *s, struct process *p, struct signal *sig)
 {
 	struct mote_exit_info *info = sig->msg.data;
 	bool link = sig->kind == SIGNAL_EXIT_LINK;
 	bool self = mote_pid_equal(info->pid, process_pid(p));
 
-	if (p->task.dying || p->fatal || (link && !link_broken(s, p, info->pid))) {
+	if (p->task.dying || p->fatal) {
+		node_uncharge(sig);
 		signal_free(s, sig);
 		return;
 	}
@@ -200,13 +250,29 @@ static void exit_take(struct scheduler *s, struct process *p, struct signal *sig
 		info->reason.kind = MOTE_KILLED;
 		p->fatal = sig;
 	} else if (p->trap_exit) {
-		sig->kind = SIGNAL_MESSAGE;
+		sig->kind = sig->charged ? SIGNAL_FOREIGN : SIGNAL_MESSAGE;
 		mailbox_append(p, sig);
 	} else if (info->reason.kind == MOTE_NORMAL && !(self && !link)) {
+		node_uncharge(sig);
 		signal_free(s, sig);
 	} else {
 		p->fatal = sig;
 	}
+}
+
+/* Somebody of another node: it has to be noted. */
+static void monitor_take(struct scheduler *s, struct process *p, struct signal *sig)
+{
+	static const struct mote_reason memory = { .kind = MOTE_ERROR, .code = ENOMEM };
+	mote_pid watcher = sig->msg.from;
+	mote_ref ref = { sig->ref, sig->ref_slot, watcher.slot, watcher.node, 0 };
+
+	if (likely(port_is_here(watcher.node)) || !edge_note(p)) {
+		watcher_add(p, sig);
+		return;
+	}
+	node_uncharge(sig);
+	signal_send_pid(s, signal_down_new(s, sig, process_pid(p), ref, &memory), watcher, true);
 }
 
 void signal_take(struct scheduler *s, struct process *p, struct signal *sig)
@@ -220,14 +286,20 @@ void signal_take(struct scheduler *s, struct process *p, struct signal *sig)
 	case SIGNAL_REQUEST:
 	case SIGNAL_COUNTED:
 	case SIGNAL_COUNTED_REQUEST:
+	case SIGNAL_FOREIGN:
+	case SIGNAL_FOREIGN_REQUEST:
 		mailbox_append(p, sig);
 		break;
 	case SIGNAL_REPLY:
 	case SIGNAL_DOWN:
-		if (ref_accept(s, p, sig))
+		if (ref_accept(s, p, sig)) {
 			mailbox_append(p, sig);
-		else
+		} else {
+			if (unlikely(sig->kind == SIGNAL_REPLY && sig->msg.type == MOTE_MSG_SPAWNED))
+				spawned_unwanted(s, sig);
+			node_uncharge(sig);
 			signal_free(s, sig);
+		}
 		break;
 	case SIGNAL_EXIT:
 	case SIGNAL_EXIT_LINK:
@@ -240,19 +312,31 @@ void signal_take(struct scheduler *s, struct process *p, struct signal *sig)
 		link_take(s, p, sig);
 		break;
 	case SIGNAL_MONITOR:
-		watcher_add(p, sig);
+		monitor_take(s, p, sig);
 		break;
 	case SIGNAL_DEMONITOR:
 		watcher_remove(s, p, sig->msg.data);
 		signal_free(s, sig);
 		break;
+	case SIGNAL_DEMONITOR_REF:
+		watcher_find_remove(s, p, sig->msg.from, sig->ref);
+		signal_free(s, sig);
+		break;
 	case SIGNAL_WATCHING:
 		ref_watched(s, p, sig);
-		signal_free(s, sig);
+		break;
+	case SIGNAL_SWEEP:
+		edge_sweep(s, p, sig);
+		break;
+	case SIGNAL_HOLD:
+	case SIGNAL_RESUME:
+		hold_take(s, p, sig);
 		break;
 	case SIGNAL_FD:
 		fd_attach((int)sig->msg.type, &p->task);
 		signal_free(s, sig);
+		break;
+	default:
 		break;
 	}
 }

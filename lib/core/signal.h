@@ -17,6 +17,8 @@ enum signal_kind {
 	SIGNAL_REPLY,		/* a message to the alias (ref) */
 	SIGNAL_COUNTED,		/* a MESSAGE that counts for its receiver's limit, until it leaves the mailbox */
 	SIGNAL_COUNTED_REQUEST,	/* a REQUEST, likewise */
+	SIGNAL_FOREIGN,		/* a MESSAGE of another node: charged until it leaves the mailbox, then a plain one */
+	SIGNAL_FOREIGN_REQUEST,	/* a REQUEST, likewise */
 	SIGNAL_DOWN,		/* to the owner of the monitor (ref) */
 	SIGNAL_EXIT,		/* mote_exit_pid */
 	SIGNAL_EXIT_LINK,
@@ -26,8 +28,17 @@ enum signal_kind {
 	SIGNAL_UNLINK_ACK,
 	SIGNAL_MONITOR,
 	SIGNAL_DEMONITOR,	/* msg.data: the MONITOR signal that the target keeps */
+	SIGNAL_DEMONITOR_REF,	/* from another node: that of msg.from and ref */
 	SIGNAL_WATCHING,	/* to an asker: its request outlived its message; msg.data: the watcher that replaces it */
+	SIGNAL_SWEEP,		/* a node has gone: edge.c; ref: its number */
+	SIGNAL_HOLD,		/* to a sender: that mailbox (msg.from, of another node) is full, for now */
+	SIGNAL_RESUME,
 	SIGNAL_FD,		/* a descriptor changes hands: msg.type */
+	/* Only ever on their way to another node; see remote.h. */
+	SIGNAL_NAMED,
+	SIGNAL_MONITOR_NAMED,
+	SIGNAL_WHEREIS,
+	SIGNAL_SPAWN,
 };
 
 /*
@@ -45,7 +56,7 @@ struct signal {
 	uint8_t kind;
 	uint8_t class;			/* of the slab, or SLAB_NONE */
 	bool held;			/* in its receiver's list of held messages */
-	uint8_t reserved;
+	bool charged;			/* to msg.from's node: see node_charge() */
 	struct mote_msg msg;
 	char payload[] __attribute__((aligned(16)));
 };
@@ -68,6 +79,7 @@ static inline struct signal *signal_new(struct scheduler *s, enum signal_kind ki
 	sig->kind = kind;
 	sig->class = class;
 	sig->held = false;
+	sig->charged = false;
 	sig->msg.size = (uint32_t)size;
 	sig->msg.data = sig->payload;
 	return sig;

@@ -86,6 +86,7 @@ void process_table_stop(void)
 
 		if (extra) {
 			free(atomic_load_explicit(&extra->limit, memory_order_relaxed));
+			free(extra->holds);
 			free(extra);
 		}
 	}

@@ -129,7 +129,7 @@ static void pool_return(struct scheduler *s, uint32_t wheel, struct message_time
 
 static void timer_send(struct scheduler *s, struct message_timer *t, struct signal *sig)
 {
-	mote_pid to = { t->to, t->to_slot, 0 };
+	mote_pid to = { t->to, t->to_slot, port_node };
 
 	if (process_lookup(to)) {
 		sig->to = t->to;
@@ -143,7 +143,7 @@ static void timer_send(struct scheduler *s, struct message_timer *t, struct sign
 static void timer_fire(struct scheduler *s, struct wheel_timer *wt)
 {
 	struct message_timer *t = container_of(wt, struct message_timer, timer);
-	struct process *p = process_lookup((mote_pid){ t->to, t->to_slot, 0 });
+	struct process *p = process_lookup((mote_pid){ t->to, t->to_slot, port_node });
 	struct signal *copy;
 	int64_t now;
 
@@ -231,7 +231,7 @@ static mote_timer timer_arm(struct scheduler *s, int64_t when, int64_t period, m
 	struct signal *sig;
 	int err = -ENOMEM;
 
-	if (!mote_pid_valid(to) || type >= MOTE_MSG_RESERVED || (size && !data) || (period && period < 1000)) {
+	if (!mote_pid_valid(to) || !port_is_here(to.node) || type >= MOTE_MSG_RESERVED || (size && !data) || (period && period < 1000)) {
 		err = -EINVAL;
 		goto fail;
 	}

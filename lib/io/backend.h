@@ -17,6 +17,7 @@ struct scheduler;
 /* What hangs off scheduler.io: each backend has this first. */
 struct io {
 	int notify_fd;			/* an eventfd in the ring or the epoll set; never read: each write is an edge */
+	int bell_fd;			/* the port's (port/port.h), likewise; -1: none */
 	int wait_fd;			/* the ring, or the set: can be polled for whether there is something */
 };
 

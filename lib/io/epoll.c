@@ -7,6 +7,7 @@
 #include "io/backend.h"
 #include "io/fd.h"
 #include "io/request.h"
+#include "port/port.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -49,6 +50,14 @@ static int epoll_open(struct scheduler *s)
 		return err;
 	}
 	e->io.wait_fd = e->fd;
+	e->io.bell_fd = port_bell_fd(s->index);
+	if (e->io.bell_fd >= 0 && epoll_ctl(e->fd, EPOLL_CTL_ADD, e->io.bell_fd, &ev)) {
+		err = -errno;
+		close(e->fd);
+		close(e->io.notify_fd);
+		free(e);
+		return err;
+	}
 	s->io = &e->io;
 	return 0;
 }

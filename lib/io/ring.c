@@ -6,6 +6,7 @@
 #include "io/fd.h"
 #include "io/inflow.h"
 #include "io/request.h"
+#include "port/port.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -87,13 +88,21 @@ void ring_cancel_data(struct ring *r, uint64_t data)
 	sqe->user_data = RING_NOTHING;
 }
 
-/* Multishot: one completion for each write to the eventfd, which nobody reads. */
-static void ring_arm_notify(struct ring *r)
+/* Multishot: one completion for each edge of a descriptor that nobody reads. */
+static void ring_arm(struct ring *r, int fd, enum ring_tag tag)
 {
 	struct io_uring_sqe *sqe = ring_sqe(r);
 
-	io_uring_prep_poll_multishot(sqe, r->io.notify_fd, POLLIN);
-	sqe->user_data = ring_data(RING_NOTIFY, (int)++r->notify_round);
+	io_uring_prep_poll_multishot(sqe, fd, POLLIN);
+	sqe->user_data = ring_data(tag, (int)r->notify_round);
+}
+
+static void ring_arm_notify(struct ring *r)
+{
+	r->notify_round++;
+	ring_arm(r, r->io.notify_fd, RING_NOTIFY);
+	if (r->io.bell_fd >= 0)
+		ring_arm(r, r->io.bell_fd, RING_BELL);
 }
 
 static int ring_open(struct scheduler *s)
@@ -119,6 +128,7 @@ static int ring_open(struct scheduler *s)
 	if (err)
 		goto err_ring;
 	r->io.wait_fd = r->uring.ring_fd;
+	r->io.bell_fd = port_bell_fd(s->index);
 	ring_arm_notify(r);
 	s->io = &r->io;
 	return 0;
@@ -156,7 +166,11 @@ static void ring_complete(struct scheduler *s, struct ring *r, const struct io_u
 		break;
 	case RING_NOTIFY:
 		if (!(cqe->flags & IORING_CQE_F_MORE) && data == ring_data(RING_NOTIFY, (int)r->notify_round))
-			ring_arm_notify(r);
+			ring_arm(r, r->io.notify_fd, RING_NOTIFY);
+		break;
+	case RING_BELL:
+		if (!(cqe->flags & IORING_CQE_F_MORE) && data == ring_data(RING_BELL, (int)r->notify_round))
+			ring_arm(r, r->io.bell_fd, RING_BELL);
 		break;
 	case RING_WATCH:
 		f = fd_entry((int)(data >> RING_TAG_BITS));
@@ -231,6 +245,8 @@ static void ring_adopt(struct scheduler *s)
 	/* Completions come by way of the thread that submitted: the one that left may be where nothing reaches it. */
 	if (r->notified && r->notified != w) {
 		ring_cancel_data(r, ring_data(RING_NOTIFY, (int)r->notify_round));
+		if (r->io.bell_fd >= 0)
+			ring_cancel_data(r, ring_data(RING_BELL, (int)r->notify_round));
 		ring_arm_notify(r);
 	}
 	r->notified = w;

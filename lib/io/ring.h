@@ -14,7 +14,8 @@
 enum ring_tag {
 	RING_REQUEST,			/* a struct request */
 	RING_NOTHING,			/* cancellations */
-	RING_NOTIFY,
+	RING_NOTIFY,			/* the eventfd */
+	RING_BELL,			/* io.bell_fd */
 	RING_WATCH,			/* a descriptor's fd_event() */
 	RING_INFLOW,			/* a descriptor's receive ahead */
 };

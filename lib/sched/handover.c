@@ -7,11 +7,14 @@
  * pinned process always has the same thread, and a scheduler is away from home only while its worker is stuck.
  */
 #include "sched/handover.h"
+#include "sched/activation.h"
 #include "sched/barrier.h"
+#include "sched/clock.h"
 #include "sched/switch.h"
 
 #include <mote/info.h>
 
+#include <pthread.h>
 #include <sched.h>
 
 /* They run nothing: runtime_enter() then looks closer. */
@@ -21,7 +24,32 @@ static struct scheduler overdue, claimed, taken, doomed;
 #define TAKEN (&taken)
 #define DOOMED (&doomed)
 
-bool handover_take(struct scheduler *s, uint64_t generation, struct worker *spare)
+static pthread_mutex_t takers = PTHREAD_MUTEX_INITIALIZER;
+
+void handover_lock(void)
+{
+	pthread_mutex_lock(&takers);
+}
+
+void handover_unlock(void)
+{
+	pthread_mutex_unlock(&takers);
+}
+
+void handover_forget(void)
+{
+	pthread_mutex_init(&takers, NULL);
+}
+
+struct scheduler *handover_holds(struct worker *w)
+{
+	/* acquire: pairs with scheduler_adopt() */
+	struct scheduler *s = atomic_load_explicit(&w->entry, memory_order_acquire);
+
+	return s == OVERDUE || s == CLAIMED || s == TAKEN || s == DOOMED ? NULL : s;
+}
+
+bool handover_take(struct scheduler *s, uint64_t generation, struct worker *spare, int64_t activated)
 {
 	/* acquire: pairs with worker_begun(), come_home() and with the store below */
 	struct worker *w = atomic_load_explicit(&s->worker, memory_order_acquire);
@@ -52,6 +80,8 @@ bool handover_take(struct scheduler *s, uint64_t generation, struct worker *spar
 	/* relaxed: for mote_process_info() only */
 	atomic_store_explicit(&t->state, MOTE_DETACHED, memory_order_relaxed);
 	w->scheduler = NULL;
+	w->activated = activated;
+	atomic_store_explicit(&w->want, 0, memory_order_relaxed);
 	/* release: the next look of ours, or of mote_runtime_info() */
 	atomic_store_explicit(&s->worker, spare, memory_order_release);
 	/* release: w must not find s->current, or w->scheduler, as they were */
@@ -148,6 +178,9 @@ void handover_return(struct worker *w)
 {
 	struct task *t = atomic_load_explicit(&w->task, memory_order_relaxed);
 
+	if (w->activated && activation_was_vain(clock_now() - w->activated))
+		activation_in_vain();
+	w->activated = 0;
 	atomic_store_explicit(&w->task, NULL, memory_order_relaxed);
 	atomic_store_explicit(&w->entry, NULL, memory_order_relaxed);
 	if (w->home) {

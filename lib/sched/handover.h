@@ -20,10 +20,22 @@
 #include "sched/scheduler.h"
 
 /*
- * Gives s to spare if its worker still is in the own code of the task that it ran when s->generation was `generation`.
- * By the overseer. False: nothing has changed, but that the task is hastened if it was in the runtime.
+ * Held by whoever takes a scheduler away, from the choice of the spare on: the overseer and the sentry (activation.h) do so
+ * one at a time. Comes before the mutex of worker.c.
  */
-bool handover_take(struct scheduler *s, uint64_t generation, struct worker *spare);
+void handover_lock(void);
+void handover_unlock(void);
+void handover_forget(void);		/* in a forked child */
+
+/*
+ * Gives s to spare if its worker still is in the own code of the task that it ran when s->generation was `generation`.
+ * Under the lock. activated: when the kernel said that it blocks, 0 if that is not why. False: nothing has changed, but
+ * that the task is hastened if it was in the runtime.
+ */
+bool handover_take(struct scheduler *s, uint64_t generation, struct worker *spare, int64_t activated);
+
+/* The scheduler that could be taken away from w, or NULL: none, or somebody is about to. */
+struct scheduler *handover_holds(struct worker *w);
 
 /* Has the task that s runs yield when it next enters the runtime. By the overseer. */
 void handover_hasten(struct scheduler *s);

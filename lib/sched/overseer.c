@@ -8,6 +8,7 @@
  * parked; there, publish "not parked", barrier_light, look at `asleep`.
  */
 #include "sched/overseer.h"
+#include "sched/activation.h"
 #include "sched/barrier.h"
 #include "sched/clock.h"
 #include "sched/handover.h"
@@ -49,16 +50,12 @@ struct overseer_counts overseer_counts(void)
 	};
 }
 
+/* With the lock of handover.h. */
 static void hand_over(struct scheduler *s, struct sight *sight)
 {
 	struct worker *spare;
 	bool full, home;
 
-	/* Without membarrier nothing can be taken away safely. */
-	if (!barrier_asymmetric) {
-		handover_hasten(s);
-		return;
-	}
 	/* acquire: pairs with handover_return() */
 	home = atomic_load_explicit(&s->owner->back, memory_order_acquire);
 	spare = home ? s->owner : worker_spare(&full);
@@ -69,7 +66,7 @@ static void hand_over(struct scheduler *s, struct sight *sight)
 		}
 		handover_hasten(s);
 		worker_prepare_spare();
-	} else if (handover_take(s, sight->generation, spare)) {
+	} else if (handover_take(s, sight->generation, spare, 0)) {
 		sight->running = false;
 		counter_add(&nr_handovers, 1);
 		/* Where one got stuck others may follow. */
@@ -102,8 +99,16 @@ static bool look_at(struct scheduler *s, struct sight *sight, int64_t now, bool 
 	}
 	if (!scheduler_rescue(s) && !scheduler_waiting(s, now))
 		return false;
-	if (scheduler_waiting(s, now))
-		hand_over(s, sight);
+	if (!scheduler_waiting(s, now))
+		return true;
+	/* Without membarrier nothing can be taken away safely. */
+	if (!barrier_asymmetric) {
+		handover_hasten(s);
+		return true;
+	}
+	handover_lock();
+	hand_over(s, sight);
+	handover_unlock();
 	return true;
 }
 
@@ -134,6 +139,11 @@ static bool look(bool insist, bool *soon)
 	*soon = wanted && insist;
 	for (unsigned int i = 0; i < schedulers_count(); i++)
 		*soon |= look_at(scheduler_at(i), &sights[i], now, &moved);
+	if (activation_on()) {
+		activation_renew();
+		worker_next_sentry();
+		worker_prepare_spare();
+	}
 	counter_add(&nr_looks, 1);
 	return moved || wanted || *soon || !schedulers_all_parked();
 }

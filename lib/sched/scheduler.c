@@ -8,12 +8,15 @@
  * queues on the other.
  */
 #include "sched/switch.h"
+#include "sched/activation.h"
 #include "sched/barrier.h"
 #include "sched/deque.h"
+#include "sched/handover.h"
 #include "sched/overseer.h"
 #include "sched/queue.h"
 #include "sched/replay.h"
 #include "io/io.h"
+#include "port/port.h"
 
 #include <mote/process.h>
 
@@ -122,6 +125,11 @@ static void post_notify(struct scheduler *to)
 	atomic_thread_fence(memory_order_seq_cst);
 	if (atomic_load_explicit(&to->parked, memory_order_relaxed))
 		scheduler_unpark(to);
+}
+
+void scheduler_nudge(unsigned int index)
+{
+	post_notify(schedulers[index]);
 }
 
 static void post(_Atomic(struct task *) *box, struct task *t)
@@ -239,7 +247,7 @@ static bool anything_here(struct scheduler *s)
 {
 	return atomic_load_explicit(&s->posted, memory_order_relaxed) ||
 	       atomic_load_explicit(&posted_anywhere, memory_order_relaxed) ||
-	       atomic_load_explicit(&s->works, memory_order_relaxed) || io_pending(s) ||
+	       atomic_load_explicit(&s->works, memory_order_relaxed) || io_pending(s) || port_pending(s->index) ||
 	       s->bound_first || atomic_load_explicit(&s->lifo, memory_order_relaxed);
 }
 
@@ -390,9 +398,14 @@ static void park(struct scheduler *s)
 		atomic_load_explicit(&s->works, memory_order_relaxed) ||
 		atomic_load_explicit(&s->lifo, memory_order_relaxed) || s->bound_first ||
 		(!s->alone && anything_to_steal()) || atomic_load_explicit(&stopping, memory_order_relaxed);
+	/* Peers, too, ring from here on, and this looks at what they have sent. */
+	if (unlikely(port_node))
+		found = !port_sleep(s->index) || found;
 	if (!found)
 		counter_add(&s->parks, 1);
 	io_poll(s, found ? 0 : wheel_next(&s->wheel));
+	if (unlikely(port_node))
+		port_awake(s->index);
 	if (atomic_compare_exchange_strong_explicit(&s->parked, &parked, 0, memory_order_acq_rel,
 						    memory_order_relaxed))
 		atomic_fetch_sub_explicit(&nr_parked, 1, memory_order_relaxed);
@@ -424,7 +437,7 @@ bool scheduler_waiting(struct scheduler *s, int64_t now)
 	       atomic_load_explicit(&s->lifo, memory_order_relaxed) ||
 	       atomic_load_explicit(&s->posted, memory_order_relaxed) ||
 	       atomic_load_explicit(&s->works, memory_order_relaxed) ||
-	       atomic_load_explicit(&posted_anywhere, memory_order_relaxed) || io_waiting(s);
+	       atomic_load_explicit(&posted_anywhere, memory_order_relaxed) || port_pending(s->index) || io_waiting(s);
 }
 
 /*
@@ -470,6 +483,8 @@ static bool take_in(struct scheduler *s)
 	bool found = drain_box(s, &s->posted);
 
 	found |= drain_box(s, &posted_anywhere);
+	if (port_pending(s->index))
+		found |= port_poll(s, s->index, false);
 	return drain_works(s) || found;
 }
 
@@ -535,6 +550,8 @@ static void scheduler_adopt(struct scheduler *s, struct worker *w)
 {
 	w->scheduler = s;
 	atomic_store_explicit(&w->back, false, memory_order_relaxed);
+	atomic_store_explicit(&w->want, atomic_load_explicit(&activation_wanted, memory_order_relaxed),
+			      memory_order_relaxed);
 	counter_add(&s->generation, 1);
 	/* release: whoever claims s on the strength of it (it will not yet: w is in RUNTIME) sees w whole */
 	atomic_store_explicit(&w->entry, s, memory_order_release);
@@ -646,6 +663,8 @@ int schedulers_start(unsigned int n, unsigned int max_spares, const struct task_
 	}
 	/* The workers look at all of them from the first moment. */
 	nr_schedulers = n;
+	if (!replay_on)
+		activation_start();
 	err = replay_on ? 0 : workers_start(n, max_spares);
 	if (!err && !replay_on)
 		err = overseer_start();
@@ -668,7 +687,12 @@ bool schedulers_stop(int64_t deadline_ns)
 	atomic_store(&stopping, true);
 	for (unsigned int i = 0; i < nr_schedulers; i++)
 		post_notify(schedulers[i]);
-	return replay_on ? replay_end(deadline_ns) : workers_stop(deadline_ns);
+	if (replay_on)
+		return replay_end(deadline_ns);
+	if (!workers_stop(deadline_ns))
+		return false;
+	activation_stop();
+	return true;
 }
 
 void schedulers_destroy(void)
@@ -685,6 +709,8 @@ void schedulers_destroy(void)
 void schedulers_forget(void)
 {
 	workers_forget();
+	activation_forget();
+	handover_forget();
 	overseer_forget();
 	memset(schedulers, 0, sizeof(schedulers));
 	nr_schedulers = 0;

@@ -223,6 +223,9 @@ void scheduler_post_work(struct scheduler *s, struct work *w);
 
 uint64_t scheduler_unique_id(struct scheduler *s);	/* s NULL: foreign thread */
 
+/* Has the worker of that scheduler look at its carriers (port/port.h), out of its sleep if need be. Any thread. */
+void scheduler_nudge(unsigned int index);
+
 /* Why a worker has left a scheduler's loop. */
 enum served { SERVED_STOPPED, SERVED_LOST, SERVED_HANDED_HOME };
 

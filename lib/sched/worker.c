@@ -4,6 +4,7 @@
  * stay: the kernel would cancel what an ending thread has under way in a ring.
  */
 #include "sched/worker.h"
+#include "sched/activation.h"
 #include "sched/handover.h"
 #include "sched/scheduler.h"
 
@@ -21,8 +22,11 @@
 
 __thread struct worker mote_worker;
 
-static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;	/* idle, starting, leaving, and each worker's offer */
+/* idle, sentry, watching, starting, leaving, and each worker's offer */
+static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 static struct worker *idle;
+static struct worker *sentry;			/* the spare, not among the idle, that waits for activations */
+static struct worker *watching;			/* who is in activation_watch(): one at a time, and the sentry at first */
 static unsigned int starting;			/* spares whose threads have not begun */
 static bool leaving;
 static pthread_cond_t first_begun = PTHREAD_COND_INITIALIZER;
@@ -87,14 +91,56 @@ static void worker_init(struct worker *w)
 #endif
 }
 
+/* With the mutex. */
+static void idle_put(struct worker *w)
+{
+	if (activation_on() && !sentry) {
+		sentry = w;
+		pthread_cond_signal(&w->offered);
+	} else {
+		w->next_idle = idle;
+		idle = w;
+	}
+}
+
+/* With the mutex. The sentry comes last: what the overseer takes away has waited already. */
+static struct worker *idle_get(void)
+{
+	struct worker *w = idle;
+
+	if (w) {
+		idle = w->next_idle;
+	} else {
+		w = sentry;
+		sentry = NULL;
+	}
+	return w;
+}
+
+/* With the mutex, which is given up meanwhile. */
+static void watch(struct worker *w)
+{
+	watching = w;
+	pthread_mutex_unlock(&mutex);
+	activation_watch(w);
+	pthread_mutex_lock(&mutex);
+	watching = NULL;
+	if (sentry)
+		pthread_cond_signal(&sentry->offered);
+}
+
 /* What w is to run next; NULL: it has to leave. */
 static struct scheduler *worker_await_offer(struct worker *w)
 {
 	struct scheduler *s;
 
 	pthread_mutex_lock(&mutex);
-	while (!w->offer && !leaving)
-		pthread_cond_wait(&w->offered, &mutex);
+	while (!w->offer && !leaving) {
+		if (sentry == w && !watching && activation_on())
+			watch(w);
+		else
+			pthread_cond_wait(&w->offered, &mutex);
+	}
 	s = w->offer;
 	w->offer = NULL;
 	pthread_mutex_unlock(&mutex);
@@ -103,18 +149,46 @@ static struct scheduler *worker_await_offer(struct worker *w)
 
 void worker_offer(struct worker *w, struct scheduler *s)
 {
+	bool watches;
+
 	pthread_mutex_lock(&mutex);
 	w->offer = s;
-	pthread_cond_signal(&w->offered);
+	watches = watching == w;
+	if (!watches)
+		pthread_cond_signal(&w->offered);
 	pthread_mutex_unlock(&mutex);
+	if (watches && w != worker_self())
+		activation_relieve();
 }
 
 void worker_retire(struct worker *w)
 {
 	pthread_mutex_lock(&mutex);
-	w->next_idle = idle;
-	idle = w;
+	idle_put(w);
 	pthread_mutex_unlock(&mutex);
+}
+
+void worker_next_sentry(void)
+{
+	pthread_mutex_lock(&mutex);
+	if (idle && !sentry && activation_on()) {
+		sentry = idle;
+		idle = idle->next_idle;
+		pthread_cond_signal(&sentry->offered);
+	}
+	pthread_mutex_unlock(&mutex);
+}
+
+bool worker_leave_watch(struct worker *w)
+{
+	bool was;
+
+	pthread_mutex_lock(&mutex);
+	was = sentry == w && !leaving;
+	if (was)
+		sentry = NULL;
+	pthread_mutex_unlock(&mutex);
+	return was;
 }
 
 static void worker_run(struct worker *w)
@@ -141,10 +215,8 @@ static void worker_begun(struct worker *w, unsigned int index, int err)
 	pthread_mutex_lock(&mutex);
 	if (index >= schedulers_count()) {
 		starting--;
-		if (!err) {
-			w->next_idle = idle;
-			idle = w;
-		}
+		if (!err)
+			idle_put(w);
 	} else {
 		if (!err) {
 			w->home = w->offer = scheduler_at(index);
@@ -172,9 +244,12 @@ static void *worker_main(void *arg)
 	snprintf(name, sizeof(name), "mote/%u", index);
 	pthread_setname_np(pthread_self(), name);
 	err = task_hooks->thread_begin();
+	if (!err)
+		activation_enlist(w, index);
 	worker_begun(w, index, err);
 	if (!err) {
 		worker_run(w);
+		activation_dismiss();
 		/* A signal handler has no task of ours to look at any more. */
 		task_hooks->thread_end();
 	}
@@ -212,6 +287,8 @@ int workers_start(unsigned int n, unsigned int max_spares)
 	if (!err)
 		err = begin_err;
 	pthread_mutex_unlock(&mutex);
+	if (!err && activation_on())
+		worker_prepare_spare();
 	return err;
 }
 
@@ -243,9 +320,7 @@ struct worker *worker_spare(bool *full)
 	struct worker *w;
 
 	pthread_mutex_lock(&mutex);
-	w = idle;
-	if (w)
-		idle = w->next_idle;
+	w = idle_get();
 	*full = !w && !starting && atomic_load_explicit(&nr_workers, memory_order_relaxed) == max_workers;
 	pthread_mutex_unlock(&mutex);
 	return w;
@@ -257,7 +332,7 @@ void worker_prepare_spare(void)
 	bool wanted;
 
 	pthread_mutex_lock(&mutex);
-	wanted = !idle && !starting && !leaving &&
+	wanted = !idle && !sentry && !starting && !leaving &&
 		 atomic_load_explicit(&nr_workers, memory_order_relaxed) < max_workers;
 	if (wanted)
 		starting++;
@@ -278,6 +353,7 @@ bool workers_stop(int64_t deadline_ns)
 {
 	unsigned int n = atomic_load_explicit(&nr_workers, memory_order_acquire);
 	struct timespec pause = { .tv_nsec = 200000 };
+	bool watches;
 
 	pthread_mutex_lock(&mutex);
 	leaving = true;
@@ -287,7 +363,10 @@ bool workers_stop(int64_t deadline_ns)
 		if (w)
 			pthread_cond_signal(&w->offered);
 	}
+	watches = watching;
 	pthread_mutex_unlock(&mutex);
+	if (watches)
+		activation_relieve();
 	/* acquire: what the workers did is seen before anything of theirs is freed */
 	while (atomic_load_explicit(&nr_left, memory_order_acquire) < n) {
 		if (clock_now() >= deadline_ns) {
@@ -308,7 +387,7 @@ bool workers_stop(int64_t deadline_ns)
 void workers_forget(void)
 {
 	pthread_mutex_init(&mutex, NULL);
-	idle = NULL;
+	idle = sentry = watching = NULL;
 	starting = nr_begun = 0;
 	begin_err = 0;
 	leaving = false;

@@ -41,6 +41,8 @@ struct worker {
 	struct worker *next_idle;		/* likewise */
 	struct work come_home;			/* see handover.c */
 	_Atomic bool back;			/* without a scheduler, and waits for its home */
+	_Atomic uint32_t want;			/* 1: the module is to say when the thread blocks in USER (activation.h) */
+	int64_t activated;			/* its scheduler was taken away because it blocked, then; or 0 */
 	const void *ring_of;			/* io's: which ring is registered with this thread */
 	int ring_index;				/* and as what */
 	pthread_cond_t offered;
@@ -99,16 +101,22 @@ void worker_discharge(void);
 bool workers_stop(int64_t deadline_ns);
 void workers_forget(void);		/* in a forked child */
 
-/* A worker without a scheduler, or NULL: then one may be on its way, unless *full. By the overseer. */
+/* A worker without a scheduler, or NULL: then one may be on its way, unless *full. With the lock of handover.h. */
 struct worker *worker_spare(bool *full);
 
 /* Ready, or on its way, for the next call of worker_spare(). */
 void worker_prepare_spare(void);
 
+/* A spare to be the sentry (activation.h), if there is one, and no sentry. */
+void worker_next_sentry(void);
+
+/* w, the sentry, takes something over. False: it is not the sentry, and may have got an offer. With the lock of handover.h. */
+bool worker_leave_watch(struct worker *w);
+
 /* To a worker that has none: it runs s from now on. */
 void worker_offer(struct worker *w, struct scheduler *s);
 
-/* Back to the idle ones. */
+/* Back to the idle ones, or to be the sentry. */
 void worker_retire(struct worker *w);
 
 unsigned int workers_count(void);

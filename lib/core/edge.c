@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0
+/*
+ * When a node goes down it gets the next number, and then each process that has edges gets a SWEEP that carries the
+ * latest number. The process fires those of its edges whose nodes have gone by that number: an edge leaves the process's
+ * own tables when it fires, so it does so once. Not those of later nodes: their last messages may be behind the SWEEP in
+ * the inbox, while what a node with such a number had sent is in front of it.
+ *
+ * There is one SWEEP for each slot, so telling needs no memory. If it is under way when a later node goes, the
+ * process finds out when it has swept, and sends it to itself once more. selftests/model/edge.pml.
+ *
+ * An edge is noted before its signal is handed to the node, which happens under the node's lock or finds it DOWN; who
+ * sets DOWN does so under that lock and looks for notes then. So either the sweep finds the note, or the
+ * process finds the node gone.
+ */
+#include "core/edge.h"
+#include "core/node.h"
+#include "core/remote.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+struct edges {
+	struct edges *next;			/* written before it is found */
+	uint32_t slot;
+	_Atomic uint64_t serial;		/* which tenant of the slot has edges; 0: none */
+	_Atomic bool queued;			/* sweep is on its way */
+	struct signal sweep;
+};
+
+static _Atomic(struct edges *) all;		/* pushed only */
+static struct lock down_lock;			/* numbers are given one by one, each before the next is the latest */
+static _Atomic uint64_t latest;			/* number of the node that went last */
+
+int edge_note(struct process *p)
+{
+	struct extra *extra = process_extra(p);
+	struct edges *e;
+
+	if (!extra)
+		return -ENOMEM;
+	e = extra->edges;
+	if (likely(e && atomic_load_explicit(&e->serial, memory_order_relaxed)))
+		return 0;
+	if (!e) {
+		e = calloc(1, sizeof(*e));
+		if (!e)
+			return -ENOMEM;
+		e->slot = p->task.slot;
+		e->sweep.kind = SIGNAL_SWEEP;
+		extra->edges = e;
+		e->next = atomic_load_explicit(&all, memory_order_relaxed);
+		/* release: who walks the list sees it whole */
+		while (!atomic_compare_exchange_weak_explicit(&all, &e->next, e, memory_order_release,
+							      memory_order_relaxed))
+			;
+	}
+	/* seq_cst: before the look at the node's state; edges_cut() reads it after that was set */
+	atomic_store(&e->serial, process_serial(p));
+	return 0;
+}
+
+void edge_node_down(struct node *n)
+{
+	lock_take(&down_lock);
+	n->down_seq = atomic_load_explicit(&latest, memory_order_relaxed) + 1;
+	/* seq_cst: before the number is the latest; who finds that finds the state */
+	atomic_store(&n->state, MOTE_NODE_DOWN);
+	atomic_store(&latest, n->down_seq);
+	lock_drop(&down_lock);
+}
+
+static void sweep_send(struct scheduler *s, struct edges *e, uint64_t serial)
+{
+	e->sweep.to = serial;
+	/* seq_cst, before the push: whatever went by this number is in front of it */
+	e->sweep.ref = atomic_load(&latest);
+	signal_send(s, &e->sweep, e->slot, true);
+}
+
+void edges_cut(struct scheduler *s)
+{
+	struct edges *e;
+
+	/* acquire: pairs with edge_note() */
+	for (e = atomic_load_explicit(&all, memory_order_acquire); e; e = e->next) {
+		uint64_t serial = atomic_load(&e->serial);
+
+		/* Is it under way already, then it will be sent again. */
+		if (serial && !atomic_exchange(&e->queued, true))
+			sweep_send(s, e, serial);
+	}
+}
+
+void edge_sweep(struct scheduler *s, struct process *p, struct signal *sig)
+{
+	struct edges *e = container_of(sig, struct edges, sweep);
+	uint64_t seq = sig->ref;
+
+	links_cut(s, p, seq);
+	refs_cut(s, p, seq);
+	watchers_cut(s, p, seq);
+	holds_cut(p, seq);
+	/* seq_cst, with edges_cut(): it sees this, or this sees the later number */
+	atomic_store(&e->queued, false);
+	if (atomic_load(&latest) > seq && !atomic_exchange(&e->queued, true))
+		sweep_send(s, e, process_serial(p));
+}
+
+void edge_sweep_dropped(struct signal *sig)
+{
+	struct edges *e = container_of(sig, struct edges, sweep);
+
+	atomic_store(&e->queued, false);
+}
+
+void edges_end(struct process *p)
+{
+	struct extra *extra = atomic_load_explicit(&p->extra, memory_order_relaxed);
+
+	if (likely(!extra || !extra->edges))
+		return;
+	atomic_store_explicit(&extra->edges->serial, 0, memory_order_relaxed);
+	extra->nr_holds = 0;
+}
+
+void edges_stop(void)
+{
+	struct edges *e, *next;
+
+	for (e = atomic_load(&all); e; e = next) {
+		next = e->next;
+		free(e);
+	}
+	edges_forget();
+}
+
+void edges_forget(void)
+{
+	atomic_store(&all, NULL);
+	atomic_store(&latest, 0);
+	down_lock = (struct lock){ 0 };
+}
