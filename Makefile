@@ -44,14 +44,14 @@ LIB_OBJ := $(LIB_SRC:%=$(BUILD)/obj/%.o)
 BENCH_OBJ := $(patsubst %,$(BUILD)/obj/%.o,$(wildcard tools/bench/*.c))
 KV_OBJ := $(patsubst %,$(BUILD)/obj/%.o,$(wildcard examples/kv/*.c))
 EXAMPLES := $(patsubst %.c,$(BUILD)/%,$(wildcard examples/*.c)) $(if $(KV_OBJ),$(BUILD)/examples/kv)
-# A folder below selftests/ has programs that tests start.
-TESTS := $(patsubst %.c,$(BUILD)/%,$(wildcard selftests/*.c selftests/*/*.c))
+# A folder below selftests/ has programs that tests start; but kmod/ is built the kernel's way, with what make fetches.
+TESTS := $(patsubst %.c,$(BUILD)/%,$(filter-out selftests/kmod/%,$(wildcard selftests/*.c selftests/*/*.c)))
 BENCH := $(if $(BENCH_OBJ),$(BUILD)/tools/mote-bench)
 
 # One short line per command; none with make -s, all of it with V=1.
 say = $(if $(V),,@$(if $(findstring s,$(filter-out -%,$(firstword $(MAKEFLAGS)))),,echo '  $(1)      $@';))
 
-.PHONY: all lib selftests check check-all bench install clean help FORCE
+.PHONY: all lib selftests kmod-tests check check-all bench install clean help FORCE
 .DELETE_ON_ERROR:
 
 all: lib $(BENCH) $(EXAMPLES) selftests
@@ -73,6 +73,9 @@ $(BUILD)/obj/lib/%.o: lib/% $(BUILD)/flags
 	@mkdir -p $(@D)
 	$(call say,CC)$(CC) $(ALL_CPPFLAGS) -Ilib $(ALL_CFLAGS) $(LIB_CFLAGS) -MMD -MP -c -o $@ $<
 	$(if $(V),,@)$(OBJCOPY) $(TEXT) $@
+
+# Tests may look inside.
+$(BUILD)/obj/selftests/%.o: ALL_CPPFLAGS += -Ilib
 
 $(BUILD)/obj/%.o: % $(BUILD)/flags
 	@mkdir -p $(@D)
@@ -106,6 +109,13 @@ check:				## the quick checks: build, rooms, headers, every test once (minutes)
 
 check-all:			## tools/check, and what takes longer: more rounds, more cuts
 	sh tools/check all
+
+kmod-tests:			## the module's own tests, to be run in a guest; KSELFTEST= the kernel's tools/testing/selftests
+	@mkdir -p $(BUILD)/selftests/kmod
+	+kselftest=$(KSELFTEST); \
+	[ "$$kselftest" ] || kselftest=$$(tools/lab/fetch kselftest)/linux/tools/testing/selftests && \
+	$(MAKE) -C selftests/kmod KSELFTEST="$$kselftest" OUTPUT=$(abspath $(BUILD))/selftests/kmod \
+		KHDR_INCLUDES=-I$(CURDIR)/include/uapi
 
 bench: $(BENCH)			## the table of figures, with peers beside it
 	BUILD=$(BUILD) tools/bench/compare

@@ -138,6 +138,7 @@ MOTE_API int mote_reason_format(const struct mote_reason *reason, char *buf, siz
 enum mote_crash_flags {
 	MOTE_CRASH_OVERFLOW	= 1 << 0,	/* of the process's stack */
 	MOTE_CRASH_NO_ADDRESS	= 1 << 1,	/* an abort, or the machine does not tell */
+	MOTE_CRASH_ELSEWHERE	= 1 << 2,	/* on another node: the addresses are of that program */
 };
 
 struct mote_crash {

@@ -36,7 +36,8 @@ struct mote_opts {
 	unsigned int reserved;		/* 0 */
 	/*
 	 * The name by which other OS processes reach this one's processes: mote/node.h. NULL: $MOTE_NODE; "": it is no node.
-	 * mote_run() and mote_start() fail with -EEXIST if a living node of the same user has it.
+	 * mote_run() and mote_start() fail with -EEXIST if a living node of the same user has it, and with -EINVAL in a
+	 * seeded run.
 	 */
 	const char *node;
 	/*

@@ -8,6 +8,7 @@
  * too much of that node's is undelivered, stays in the lane, and with it all that follows: that node alone is held up.
  */
 #include "core/async_kill.h"
+#include "core/crash.h"
 #include "core/limit.h"
 #include "core/node.h"
 #include "core/remote.h"
@@ -144,6 +145,7 @@ static enum taken take_end(struct scheduler *s, struct node *n, const struct rec
 	mote_pid from = { r->from_serial, r->from_slot, n->id };
 	struct mote_reason reason = { .kind = MOTE_NORMAL };
 	char bytes[MOTE_REASON_MAX];
+	struct crash_record crash;
 	struct record_reason head;
 	struct signal *sig;
 
@@ -158,6 +160,10 @@ static enum taken take_end(struct scheduler *s, struct node *n, const struct rec
 		return FORBIDDEN;
 	memcpy(bytes, (const char *)body.data + sizeof(head), reason.size);
 	reason.data = reason.size ? bytes : NULL;
+	if (crash_record_get(&reason, &crash)) {
+		crash.flags |= MOTE_CRASH_ELSEWHERE;
+		memcpy(bytes, &crash, reason.size);
+	}
 	if (r->kind == RECORD_DOWN) {
 		mote_ref ref = { r->ref, r->ref_slot, r->to_slot, port_node, 0 };
 

@@ -227,7 +227,7 @@ static void hook_room(struct scheduler *s, struct carrier *c)
 	struct node *n = carrier_core(c);
 
 	if (n)
-		remote_push(s, n);
+		remote_room_found(s, n);
 }
 
 static const struct port_hooks hooks = {

@@ -30,6 +30,7 @@ struct node {
 	_Atomic(struct signal *) stack __attribute__((aligned(CACHE_LINE)));	/* newest first */
 	_Atomic uint64_t queued;		/* bytes of both */
 	_Atomic bool crowded;			/* senders wait for queued to fall */
+	_Atomic bool roomy;			/* there is room in the lane since somebody found none */
 
 	/* By whoever polls the carrier. */
 	struct signal *partial;			/* a large body that is arriving */

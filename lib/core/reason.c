@@ -68,7 +68,10 @@ static int crash_format(const struct crash_record *r, char *buf, size_t size)
 		for (same = 1; i + same < r->nr_frames && r->frames[i + same] == r->frames[i]; same++)
 			;
 		/* of a return address the call is meant, which ends before it */
-		frame_format(r->frames[i] - (i > 0), name, sizeof(name));
+		if (r->flags & MOTE_CRASH_ELSEWHERE)
+			snprintf(name, sizeof(name), "0x%llx", (unsigned long long)r->frames[i]);
+		else
+			frame_format(r->frames[i] - (i > 0), name, sizeof(name));
 		append(buf, size, &length, "%s%s", i ? " < " : " in ", name);
 		if (same > 1)
 			append(buf, size, &length, " (%u times)", same);

@@ -207,6 +207,8 @@ static struct signal *node_write(struct scheduler *s, struct node *n)
 	struct signal *sig, *dead;
 	uint64_t bytes = 0;
 
+	/* relaxed: with the lock, and before the writes; what is said later is seen by remote_push() */
+	atomic_store_explicit(&n->roomy, false, memory_order_relaxed);
 	stack_take(n);
 	if (node_state(n) == MOTE_NODE_DOWN) {
 		dead = n->first;
@@ -246,7 +248,16 @@ void remote_push(struct scheduler *s, struct node *n)
 		}
 		/* seq_cst: who pushed and found the lock taken has pushed before this look */
 		atomic_thread_fence(memory_order_seq_cst);
-	} while (atomic_load_explicit(&n->stack, memory_order_relaxed));
+	} while (atomic_load_explicit(&n->stack, memory_order_relaxed) ||
+		 atomic_load_explicit(&n->roomy, memory_order_relaxed));
+}
+
+void remote_room_found(struct scheduler *s, struct node *n)
+{
+	atomic_store_explicit(&n->roomy, true, memory_order_relaxed);
+	/* seq_cst: as in node_push(); who has the lock, and found no room, looks again */
+	atomic_thread_fence(memory_order_seq_cst);
+	remote_push(s, n);
 }
 
 static void node_push(struct scheduler *s, struct node *n, struct signal *sig)
@@ -350,7 +361,8 @@ int remote_message(struct scheduler *s, mote_pid to, uint32_t type, const void *
 				commit(n);
 			lock_drop(&n->lock);
 			atomic_thread_fence(memory_order_seq_cst);
-			if (unlikely(atomic_load_explicit(&n->stack, memory_order_relaxed)))
+			if (unlikely(atomic_load_explicit(&n->stack, memory_order_relaxed) ||
+				     atomic_load_explicit(&n->roomy, memory_order_relaxed)))
 				remote_push(s, n);
 			return 0;
 		}

@@ -86,6 +86,9 @@ struct record;
 /* Writes what waits for n, as far as there is room; answers it if n is DOWN. */
 void remote_push(struct scheduler *s, struct node *n);
 
+/* There may be room in n's lane. */
+void remote_room_found(struct scheduler *s, struct node *n);
+
 /* A record has come in: the port's hook. */
 bool remote_record(struct scheduler *s, struct carrier *c, const struct record *head, const void *body);
 
