@@ -91,6 +91,19 @@ struct node *node_get(uint32_t id)
 	return n;
 }
 
+/* That is UP; names are unique among the living. NULL: none. */
+static struct node *node_named(const char *name)
+{
+	for (int i = 0; i < BUCKETS; i++) {
+		struct node *n = atomic_load_explicit(&buckets[i], memory_order_acquire);
+
+		for (; n; n = n->next)
+			if (node_state(n) == MOTE_NODE_UP && !strcmp(n->name, name))
+				return n;
+	}
+	return NULL;
+}
+
 bool node_down_by(uint32_t id, uint64_t seq)
 {
 	struct node *n = node_find(id);
@@ -214,10 +227,13 @@ static void hook_down(struct scheduler *s, struct carrier *c, enum port_end why)
 
 static void hook_unreachable(struct scheduler *s, uint32_t id, const char *name, int err)
 {
-	struct node *n = id ? node_find(id) : NULL;
+	struct node *n = id ? node_find(id) : NULL, *up = name && *name ? node_named(name) : NULL;
 
-	if (name && *name)
-		connected(s, name, 0, err);
+	/* It may stand already, by the other side's doing. */
+	if (up)
+		connected(s, name, up->id, 0);
+	else if (name && *name)
+		connected(s, name, 0, err == -ENOENT ? -ESRCH : err);
 	if (n && node_state(n) == MOTE_NODE_CONNECTING)
 		node_gone(s, n);
 }
@@ -351,10 +367,16 @@ mote_node mote_node_connect(const char *name, mote_deadline deadline)
 	struct scheduler *s = runtime_enter("mote_node_connect");
 	mote_node node = { 0 };
 	int err = -EINVAL;
+	struct node *n;
 
 	if (!port_node)
 		err = -ENETDOWN;
-	else if (name && strlen(name) <= MOTE_NODE_NAME_MAX)
+	else if (name && *name && strlen(name) <= MOTE_NODE_NAME_MAX)
+		err = 0;
+	n = err ? NULL : node_named(name);
+	if (n)
+		node.id = n->id;
+	else if (!err)
 		node.id = node_connect(name, deadline.ns, &err);
 	s = scheduler_self();
 	if (err)
