@@ -93,6 +93,7 @@ struct port_ops {
 };
 
 extern const struct port_ops port_user __attribute__((visibility("hidden")));
+extern const struct port_ops port_kmod __attribute__((visibility("hidden")));	/* start: -ENODEV: no module */
 
 extern const struct port_ops *port_ops __attribute__((visibility("hidden")));	/* NULL: this is no node */
 

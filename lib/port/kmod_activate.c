@@ -4,9 +4,9 @@
  * without a name or a lane here, for that alone.
  */
 #include "port/activate.h"
+#include "port/kmod.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -15,27 +15,20 @@
 #include <uapi/linux/mote.h>
 
 static int device = -1;
-
-static int nameless_node(void)
-{
-	struct mote_setup setup = { .size = sizeof(setup), .nr_slots = 1, .mode = 0600, .event_slot = MOTE_NO_SLOT };
-	int fd = open("/dev/mote", O_RDWR | O_CLOEXEC);
-
-	if (fd >= 0 && ioctl(fd, MOTE_IOC_SETUP, &setup)) {
-		close(fd);
-		return -1;
-	}
-	return fd;
-}
+static bool shared;			/* with the port */
 
 bool activate_open(void)
 {
 	struct mote_query query = { .size = sizeof(query) };
 	const char *port = getenv("MOTE_PORT");
+	uint32_t node;
 
 	if (port && !strcmp(port, "user"))
 		return false;
-	device = nameless_node();
+	device = kmod_device();
+	shared = device >= 0;
+	if (!shared)
+		device = device_open("", 1, &node);
 	if (device < 0)
 		return false;
 	if (!ioctl(device, MOTE_IOC_QUERY, &query) && query.features & MOTE_FEATURE_ACTIVATE)
@@ -46,11 +39,12 @@ bool activate_open(void)
 
 void activate_close(void)
 {
-	if (device >= 0)
+	if (device >= 0 && !shared)
 		close(device);
 	device = -1;
 }
 
+/* Also when another thread was in the middle of closing it: there is nothing to keep. */
 void activate_forget(void)
 {
 	activate_close();

@@ -17,31 +17,40 @@ bool port_name_good(const char *name)
 	return n && !name[n] && n <= PORT_NAME_MAX;
 }
 
+/* -ENODEV: no module, or not for us. */
+static int start_with(const struct port_ops *ops, const char *name, unsigned int slots)
+{
+	int err = ops->start(name, slots);
+
+	if (!err)
+		port_ops = ops;
+	return err;
+}
+
 int port_start(const struct port_opts *opts)
 {
 	const char *name = opts->name ? opts->name : getenv("MOTE_NODE");
 	const char *which = getenv("MOTE_PORT");
-	const struct port_ops *ops = &port_user;
+	bool any = !which || !*which || !strcmp(which, "auto");
 	int err;
 
-	if (which && *which && strcmp(which, "auto") && strcmp(which, "user") && strcmp(which, "kmod"))
+	if (!any && strcmp(which, "user") && strcmp(which, "kmod"))
 		return -EINVAL;
 	if (!name || (!opts->name && !*name))
 		return 0;
 	if (!port_name_good(name))
 		return -EINVAL;
-	if (which && !strcmp(which, "kmod"))
-		return -ENODEV;
 	err = carriers_start(opts->slots, opts->hooks);
 	if (err)
 		return err;
-	err = ops->start(name, opts->slots);
+	err = any || !strcmp(which, "kmod") ? start_with(&port_kmod, name, opts->slots) : -ENODEV;
+	if (err == -ENODEV && (any || !strcmp(which, "user")))
+		err = start_with(&port_user, name, opts->slots);
 	if (err) {
 		carriers_stop();
 		return err;
 	}
 	strcpy(own_name, name);
-	port_ops = ops;
 	return 0;
 }
 

@@ -359,6 +359,9 @@ static struct task *spin(struct scheduler *s)
 
 	if (io_pending(s))
 		io_poll(s, 0);
+	/* What has come for a neighbour that is in a task's own code. */
+	if (unlikely(port_node))
+		port_poll(s, s->index, true);
 	atomic_fetch_add_explicit(&nr_spinning, 1, memory_order_relaxed);
 	start = now = clock_now();
 	do {

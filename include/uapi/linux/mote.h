@@ -37,7 +37,7 @@
 
 #define MOTE_FEATURE_ACTIVATE		(1ULL << 0)	/* WORKER, ACTIVATE_WAIT */
 #define MOTE_FEATURE_URING		(1ULL << 1)	/* MOTE_URING_* */
-#define MOTE_FEATURE_URING_CANCEL	(1ULL << 2)	/* ring exit and exec cancel MOTE_URING_WAIT */
+#define MOTE_FEATURE_URING_CANCEL	(1ULL << 2)	/* ring exit, exec cancel WAIT */
 #define MOTE_FEATURE_HANDOFF		(1ULL << 3)	/* a wake can stay on the waker's CPU */
 
 struct mote_query {
@@ -79,7 +79,7 @@ struct mote_node_list {
 	__u32 flags;
 	__u32 after;		/* list nodes with larger ids only; 0: all */
 	__u32 nr;		/* in: room for, out: written */
-	__u64 nodes;		/* struct mote_node_desc[nr], by ascending id; size in each is set */
+	__u64 nodes;		/* struct mote_node_desc[nr], by ascending id */
 };
 
 #define MOTE_WATCH_STOP		(1U << 0)	/* a flag of NODE_WATCH */
@@ -129,7 +129,7 @@ struct mote_worker {
 	__u32 worker;		/* what ACTIVATE_WAIT calls the thread */
 };
 
-#define MOTE_ACTIVATE_POST	(1U << 0)	/* does not wait: another one's wait gives .worker */
+#define MOTE_ACTIVATE_POST	(1U << 0)	/* ends another one's wait, with .worker */
 struct mote_activate_wait {
 	__u32 size;
 	__u32 flags;
@@ -141,7 +141,7 @@ struct mote_activate_wait {
 
 /* What read() gives. */
 #define MOTE_EVENT_NODE_UP	1	/* node */
-#define MOTE_EVENT_NODE_DOWN	2	/* node, why; value: as of wait(2) if why is MOTE_DOWN_EXIT */
+#define MOTE_EVENT_NODE_DOWN	2	/* node, why; value: for DOWN_EXIT, as of wait(2) */
 #define MOTE_EVENT_LANE_OPENED	3	/* node (the writer), lane, cookie; value: the data size */
 #define MOTE_EVENT_LANE_CLOSED	4	/* node (the other end), lane */
 #define MOTE_DOWN_CLOSED	1	/* why a node is dead */
@@ -158,8 +158,8 @@ struct mote_event {
 
 /* mmap() of a node's descriptor, at this offset, shared, in exactly the area's length. */
 #define MOTE_MAP(area, id)	((__u64)(id) << 32 | (__u64)(area) << 28)
-#define MOTE_AREA_BELLS		0	/* id: node; own: read-write, with a lane between: read-only */
-#define MOTE_AREA_WRITER	1	/* id: lane; producer page, data, data again; reader: read-only */
+#define MOTE_AREA_BELLS		0	/* id: own node; or of a lane's other end: read-only */
+#define MOTE_AREA_WRITER	1	/* id: lane; producer page, data twice; reader: read-only */
 #define MOTE_AREA_READER	2	/* id: lane; consumer page; writer: read-only */
 
 #define MOTE_BELL_RUNNING	0
