@@ -175,7 +175,7 @@ static void allowed(void)
 	EXPECT_EQ(mote_runtime_info(&ri), 0);
 	EXPECT_EQ(ri.processes, 1);
 	EXPECT_EQ(mote_send_alias((mote_ref){ 12345, 1, 1, 0, 0 }, DATA, NULL, 0), 0);
-	EXPECT_EQ(mote_reply((struct mote_from){ p, { 12345, 1, 1 } }, REPLY, NULL, 0), 0);
+	EXPECT_EQ(mote_reply((struct mote_from){ p, { 12345, 1, 1, 0, 0 } }, REPLY, NULL, 0), 0);
 	EXPECT_EQ(mote_send(p, MOTE_MSG_DOWN, NULL, 0), -EINVAL);
 	EXPECT(!mote_msg_new(MOTE_MSG_DOWN, 5));
 	EXPECT_EQ(mote_errno(), -EINVAL);

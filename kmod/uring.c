@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The bells through io_uring: a wait that completes, a ring, and a cancel, because io_uring's own
+ * does not reach commands.
+ */
+#include "node.h"
+#include "compat.h"
+
+/* A waiting command belongs to the bell; who takes it out under the lock completes it. */
+struct mote_pdu {
+	struct mote_bell_slot *bell;
+	int result;
+};
+
+static struct mote_pdu *cmd_pdu(struct io_uring_cmd *cmd)
+{
+	BUILD_BUG_ON(sizeof(struct mote_pdu) > sizeof(cmd->pdu));
+	return (struct mote_pdu *)cmd->pdu;
+}
+
+static void cmd_complete(MOTE_URING_WORK_ARGS)
+{
+	struct io_uring_cmd *cmd = MOTE_URING_WORK_CMD;
+
+	mote_uring_done(cmd, cmd_pdu(cmd)->result, MOTE_URING_WORK_FLAGS);
+}
+
+void mote_uring_complete(struct io_uring_cmd *cmd, int result)
+{
+	cmd_pdu(cmd)->result = result;
+	io_uring_cmd_complete_in_task(cmd, cmd_complete);
+}
+
+/* By io_uring itself, whose ring or task ends. If it is too late, the completion is on its way. */
+static int cmd_abandon(struct io_uring_cmd *cmd, unsigned int issue_flags)
+{
+	struct mote_bell_slot *bell = cmd_pdu(cmd)->bell;
+	bool mine;
+
+	spin_lock(&bell->lock);
+	mine = bell->cmd == cmd;
+	if (mine)
+		bell->cmd = NULL;
+	spin_unlock(&bell->lock);
+	if (mine)
+		mote_uring_done(cmd, -ECANCELED, issue_flags);
+	return 0;
+}
+
+static int cmd_wait(struct mote_node *node, struct io_uring_cmd *cmd, u32 slot, u32 seq,
+		    unsigned int issue_flags)
+{
+	struct mote_bell_slot *bell = &node->bells[slot];
+	int err;
+
+	/* Before it is marked, it can be completed simply by returning. */
+	if (READ_ONCE(bell->seq) != seq)
+		return 0;
+	cmd_pdu(cmd)->bell = bell;
+	/* Before it is in the bell: once it is there, it may be completed, and gone, any time. */
+	io_uring_cmd_mark_cancelable(cmd, issue_flags);
+	err = mote_bell_arm(node, bell, cmd, seq);
+	if (err <= 0)
+		mote_uring_done(cmd, err, issue_flags);
+	return -EIOCBQUEUED;
+}
+
+int mote_uring(struct io_uring_cmd *cmd, unsigned int issue_flags)
+{
+	struct mote_node *node = cmd->file->private_data;
+	const struct mote_uring_cmd *from = mote_uring_payload(cmd);
+	struct mote_uring_cmd u;
+	struct mote_bell_slot *bell;
+	int err;
+
+	if (issue_flags & IO_URING_F_CANCEL)
+		return cmd_abandon(cmd, issue_flags);
+	err = mote_node_check(node);
+	if (err)
+		return err;
+	/* It may lie in memory that user space can still write. */
+	u.node = READ_ONCE(from->node);
+	u.slot = READ_ONCE(from->slot);
+	u.seq = READ_ONCE(from->seq);
+	u.flags = READ_ONCE(from->flags);
+	switch (cmd->cmd_op) {
+	case MOTE_URING_WAIT:
+		if (u.node || u.flags || u.slot >= node->nr_slots)
+			return -EINVAL;
+		return cmd_wait(node, cmd, u.slot, u.seq, issue_flags);
+	case MOTE_URING_RING:
+		if (u.seq || u.flags & ~MOTE_RING_HANDOFF)
+			return -EINVAL;
+		rcu_read_lock();
+		bell = mote_bell_find(node, u.node, u.slot);
+		if (IS_ERR(bell))
+			err = PTR_ERR(bell);
+		else
+			mote_bell_ring(bell, u.flags & MOTE_RING_HANDOFF);
+		rcu_read_unlock();
+		return err;
+	case MOTE_URING_CANCEL:
+		if (u.node || u.seq || u.flags || u.slot >= node->nr_slots)
+			return -EINVAL;
+		return mote_bell_cancel(&node->bells[u.slot]) ? 0 : -ENOENT;
+	}
+	return -ENOTTY;
+}
