@@ -257,7 +257,7 @@ static void disconnecting(void)
 	peer_stop(&b);
 }
 
-/* Registered on b: dies when a process of a's does, and says so by a file's end: its node's exit status. */
+/* On b: is linked to its boss and watches it, and tells its heir on c when it has mourned, once. */
 static void mourner(const void *args, size_t size)
 {
 	mote_pid boss, heir;
@@ -296,16 +296,18 @@ static void relay(const void *args, size_t size)
 static void both_sides_see_it(void)
 {
 	struct peer b, c;
-	mote_pid heir, pids[2];
+	mote_pid p, heir, pids[2];
 
+	mote_trap_exit(true);
 	peer_start(&b, "b");
 	peer_start(&c, "c");
 	heir = peer_spawn(&c, "relay", 0, NULL);
 	pids[0] = mote_self();
 	pids[1] = heir;
-	peer_spawn_args(&b, "mourner", pids, sizeof(pids), 0, NULL);
+	p = peer_spawn_args(&b, "mourner", pids, sizeof(pids), 0, NULL);
 	EXPECT(got_type(1));
 	EXPECT_EQ(mote_node_disconnect(b.node), 0);
+	EXPECT(got_exit(p, MOTE_NOCONNECTION));
 	EXPECT(got_type(2));
 	EXPECT(mailbox_is_empty());
 	peer_stop(&b);

@@ -130,11 +130,9 @@ static void exit_in_mailbox_stays(void)
 	peer_stop(&b);
 }
 
-static int by_serial(const void *a, const void *b)
+static int by_pid(const void *a, const void *b)
 {
-	const mote_pid *x = a, *y = b;
-
-	return (x->serial > y->serial) - (x->serial < y->serial);
+	return memcmp(a, b, sizeof(mote_pid));
 }
 
 /* n EXITs of that kind: of each of these processes one. */
@@ -155,8 +153,8 @@ static bool all_exit(const mote_pid *p, unsigned long n, uint32_t kind)
 			test_describe(m);
 		mote_msg_free(m);
 	}
-	qsort(who, n, sizeof(*who), by_serial);
-	qsort(want, n, sizeof(*want), by_serial);
+	qsort(who, n, sizeof(*who), by_pid);
+	qsort(want, n, sizeof(*want), by_pid);
 	ok = ok && EXPECT(!memcmp(who, want, n * sizeof(*who)));
 	free(who);
 	free(want);
@@ -195,7 +193,8 @@ static void short_life(const void *args, size_t size)
 	if (!EXPECT(size == sizeof(seed)))
 		return;
 	memcpy(&seed, args, sizeof(seed));
-	test_jitter(&seed);
+	for (uint32_t spin = test_random(&seed) % 32; spin; spin--)
+		test_jitter(&seed);
 	if (seed & 1)
 		mote_yield();
 	mote_exit(mote_reason_error(EIO, NULL));

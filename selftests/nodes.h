@@ -309,7 +309,7 @@ static inline mote_node peer_connect(const char *name)
 		node = mote_node_connect(name, until);
 		if (node.id)
 			return node;
-		if ((mote_errno() != -ESRCH && mote_errno() != -ENOENT) || mote_now().ns > until.ns) {
+		if (mote_errno() != -ESRCH || mote_now().ns > until.ns) {
 			test_note("node %s: mote_node_connect: %d", name, mote_errno());
 			test_bail_out();
 		}

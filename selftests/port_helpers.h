@@ -211,6 +211,10 @@ static inline pid_t node_fork(void (*fn)(void *arg), void *arg)
 	pid = fork();
 	if (pid)
 		return pid;
+	/* Of the parent's, if that is a node. */
+	port_forget();
+	nr_ups = nr_downs = nr_unreachables = nr_rooms = 0;
+	nr_records = 0;
 	atomic_store(&selftest_failed, 0);
 	fn(arg);
 	fflush(stdout);

@@ -104,7 +104,8 @@ MOTE_API struct mote_msg *mote_receive_ref(mote_ref ref, mote_deadline deadline)
 /*
  * Asks a server (or a process that answers with mote_reply) and waits. On success *reply (may be NULL) is
  * given and 0 returned. Errors: -ETIMEDOUT (a late answer vanishes), -ESRCH (there is no such process),
- * -EPIPE (it ended before it answered), -EINVAL, -EMSGSIZE, -ENOMEM, -EDEADLK (oneself), -ECANCELED. A receiver's
+ * -EPIPE (it ended before it answered), -ECONNRESET (its node is gone, or can't be reached: whether it acted on the
+ * request is not known), -EINVAL, -EMSGSIZE, -ENOMEM, -EDEADLK (oneself), -ECANCELED. A receiver's
  * limit counts requests: room is waited for within the deadline (BLOCK), or -ENOBUFS (DROP), or -EPIPE (KILL).
  * Unlike gen_server:call it does not end the caller. Copies size bytes of data.
  */

@@ -18,7 +18,8 @@ typedef struct mote_timer {
 /*
  * Sends a copy of the message to `to` when the deadline comes. A timer to oneself ends with the process; one to
  * somebody else goes on without its maker, and vanishes with its target. id 0 on failure: -ENOMEM, -EMSGSIZE,
- * -EINVAL. The message comes from the maker. Follows erlang:send_after/4 with {abs, true}.
+ * -EINVAL (for a process of another node, too). The message comes from the maker. Follows erlang:send_after/4 with
+ * {abs, true}.
  */
 MOTE_API mote_timer mote_send_after(mote_deadline deadline, mote_pid to, uint32_t type, const void *data, size_t size);
 

@@ -595,7 +595,8 @@ static int call_result(struct mote_msg *m, struct mote_msg **reply)
 	int err = 0;
 
 	if (down)
-		err = down->reason.kind == MOTE_NOPROC || down->reason.kind == MOTE_NOCONNECTION ? -ESRCH : -EPIPE;
+		err = down->reason.kind == MOTE_NOPROC ? -ESRCH :
+		      down->reason.kind == MOTE_NOCONNECTION ? -ECONNRESET : -EPIPE;
 	if (!err && reply)
 		*reply = m;
 	else
