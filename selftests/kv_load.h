@@ -36,6 +36,7 @@ struct load_connection {
 struct load {
 	int port, count;
 	_Atomic bool stop;
+	bool aloud;		/* each acknowledgement is printed, at once */
 	pthread_t *threads;
 	struct load_connection *connections;
 };
@@ -92,6 +93,16 @@ static inline size_t load_command(struct load_connection *self, int key, char *t
 	return name_size + size + 2;
 }
 
+/* One write: lines of several connections don't mix. */
+static inline void load_say(const struct load_connection *self, int key)
+{
+	char line[48];
+	int size = sprintf(line, "acked %d %d %u\n", self->number, key, self->keys[key].acked);
+
+	if (write(STDOUT_FILENO, line, size) != size)
+		exit(1);
+}
+
 static inline bool load_batch(struct load_connection *self, struct client *client, unsigned long long *state,
 			      char *text)
 {
@@ -118,6 +129,8 @@ static inline bool load_batch(struct load_connection *self, struct client *clien
 		}
 		self->keys[keys[i]].acked = numbers[i];
 		self->changes++;
+		if (self->load->aloud)
+			load_say(self, keys[i]);
 	}
 	return true;
 }

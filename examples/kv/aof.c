@@ -13,14 +13,15 @@
 #include "shard.h"
 
 #include <stdio.h>
+#include <sys/file.h>
 
-#define NEW_FILE	"rewrite.aof.tmp"
 #define GROUP_MAX	1024		/* logs, as many as one write can have pieces */
 #define GROUP_BYTES	(4u << 20)
 #define REWRITE_MIN	(64 << 20)	/* a file that has doubled since the last rewrite, and is larger, gets one */
 
 struct writer {
 	int fd;
+	char new_file[sizeof(kv.file) + 8];
 	int64_t size, base;
 	struct mote_msg **group;	/* KV_LOGs to be written */
 	uint32_t n, room;
@@ -28,6 +29,7 @@ struct writer {
 	mote_pid syncer, shard[SHARDS_MAX];
 	int syncing;			/* syncs under way */
 	bool dirty;			/* written since the last sync began */
+	uint32_t fsync;			/* the policy with the latest log */
 
 	int new_fd;			/* of a rewrite; -1: none is under way */
 	uint32_t rewrite;		/* which one it is */
@@ -133,16 +135,17 @@ static void rewrite_stop(struct writer *w, const char *why, int err)
 {
 	kv_log("rewrite failed: %s: %s", why, strerror(-err));
 	mote_fd_close(w->new_fd);
-	mote_file_unlink(NEW_FILE);
+	mote_file_unlink(w->new_file);
 	w->new_fd = -1;
 	for (int s = 0; s < kv.shards; s++)
-		order(w, s, SNAPSHOT_STOP);
+		order(w, kv.first + s, SNAPSHOT_STOP);
 }
 
 static void commit(struct writer *w)
 {
 	int64_t n = write_group(w, w->fd, w->size, false);
 	int err = n < 0 ? -n : 0;
+	bool always = false;
 
 	if (err != kv.write_error) {
 		kv_log(err ? "can't write '%s': %s; refusing writes" : "'%s' can be written again", kv.file, strerror(err));
@@ -153,7 +156,11 @@ static void commit(struct writer *w)
 	} else if (n) {
 		w->size += n;
 		w->dirty = true;
-		if (kv.fsync == FSYNC_ALWAYS) {
+		for (uint32_t i = 0; i < w->n; i++) {
+			w->fsync = tail_of(w->group[i]).fsync;
+			always |= w->fsync == FSYNC_ALWAYS;
+		}
+		if (always) {
 			err = mote_file_sync(w->fd, true);
 			if (err)
 				writer_die("can't sync", err);
@@ -196,14 +203,18 @@ static int rewrite_start(struct writer *w)
 {
 	if (w->new_fd >= 0 || kv.write_error)
 		return kv.write_error ? -kv.write_error : -EBUSY;
-	w->new_fd = mote_file_open(NEW_FILE, O_WRONLY | O_CREAT | O_TRUNC, 0644);
+	w->new_fd = mote_file_open(w->new_file, O_WRONLY | O_CREAT | O_TRUNC, 0644);
+	if (w->new_fd >= 0 && flock(w->new_fd, LOCK_EX | LOCK_NB)) {
+		mote_fd_close(w->new_fd);
+		w->new_fd = -errno;
+	}
 	if (w->new_fd < 0)
 		return w->new_fd;		/* negative like -1: none is under way */
 	w->new_size = 0;
 	w->left = kv.shards;
 	memset(w->begun, 0, sizeof(w->begun));
 	w->rewrite++;
-	order(w, 0, SNAPSHOT_BEGIN);
+	order(w, kv.first, SNAPSHOT_BEGIN);
 	return 0;
 }
 
@@ -235,7 +246,7 @@ static void rewrite_end(struct writer *w)
 	int err = mote_file_sync(w->new_fd, false);
 
 	if (!err)
-		err = mote_file_rename(NEW_FILE, kv.file);
+		err = mote_file_rename(w->new_file, kv.file);
 	if (err) {
 		rewrite_stop(w, "sync or rename", err);
 		return;
@@ -266,13 +277,13 @@ static void tick(struct writer *w)
 {
 	struct mote_msg *m;
 
-	while (w->syncing && w->dirty && kv.fsync == FSYNC_EVERYSEC && w->new_fd < 0) {
+	while (w->syncing && w->dirty && w->fsync == FSYNC_EVERYSEC && w->new_fd < 0) {
 		m = mote_receive_type(KV_SYNC, MOTE_FOREVER);
 		synced(w, m);
 		mote_msg_free(m);
 	}
 	/* While a rewrite is synced others don't queue up behind: it could not end. */
-	if (kv.fsync == FSYNC_EVERYSEC && w->dirty && !w->syncing) {
+	if (w->fsync == FSYNC_EVERYSEC && w->dirty && !w->syncing) {
 		w->dirty = false;
 		start_sync(w, w->fd);
 	}
@@ -305,7 +316,7 @@ static void cut(struct writer *w, const struct mote_msg *m)
 	w->shard[shard] = m->from;
 	mote_reply_msg(mote_msg_from(m), out_take(&o, KV_CUT));
 	/* It was this one's turn. What the new file has of it already does no harm: all that changed since is there, too. */
-	if (w->new_fd >= 0 && w->left && kv.shards - w->left == (int)shard)
+	if (w->new_fd >= 0 && w->left && kv.first + kv.shards - w->left == (int)shard)
 		order(w, shard, SNAPSHOT_BEGIN);
 }
 
@@ -329,6 +340,9 @@ static void handle(struct writer *w, struct mote_msg *m)
 		break;
 	case KV_CUT:
 		cut(w, m);
+		break;
+	case KV_SETTLE:
+		mote_reply(mote_msg_from(m), KV_SETTLE, NULL, 0);
 		break;
 	case KV_STOP:
 		answer = mote_file_sync(w->fd, true);
@@ -370,6 +384,31 @@ static void check_file(struct writer *w)
 	mote_free(r.in.args);
 }
 
+/*
+ * Locked: by the time that a killed server's successor starts its last write may still be under way in the kernel, and its
+ * nodes may not have noticed. A file that was renamed over meanwhile is not the one.
+ */
+static int open_file(void)
+{
+	mote_deadline patience = mote_in_ms(10000);
+	struct stat mine, there;
+
+	for (;;) {
+		int fd = mote_file_open(kv.file, O_RDWR | O_CREAT, 0644), err;
+
+		if (fd < 0)
+			return fd;
+		if (!flock(fd, LOCK_EX | LOCK_NB) && !fstat(fd, &mine) && !stat(kv.file, &there) &&
+		    mine.st_ino == there.st_ino)
+			return fd;
+		err = -errno;
+		mote_fd_close(fd);
+		if (mote_now().ns > patience.ns)
+			return err;
+		mote_sleep(mote_in_ms(5));
+	}
+}
+
 void writer_main(void *arg)
 {
 	struct mote_spawn_opts opts = { .size = sizeof(opts), .server = &syncer_ops, .flags = MOTE_LINK, .label = "syncer" };
@@ -380,7 +419,8 @@ void writer_main(void *arg)
 	if (!w)
 		return;
 	w->new_fd = -1;
-	w->fd = mote_file_open(kv.file, O_RDWR | O_CREAT, 0644);
+	snprintf(w->new_file, sizeof(w->new_file), "%s.tmp", kv.file);
+	w->fd = open_file();
 	if (w->fd < 0)
 		writer_die("can't open", w->fd);
 	sync_directory();

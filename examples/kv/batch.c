@@ -6,14 +6,18 @@
  *
  * When a shard dies the client waits for its successor, and asks that one, but only if there is no answer: what the dead
  * one had handed to the writer is done, and answered from there. So these are messages to a monitored process, not
- * requests (mote_request): those would end with the shard, and leave open whether they were done.
+ * requests (mote_request): those would end with the shard, and leave open whether they were done. That stays open only
+ * when the writer is dead, too: with its node. Then who has asked for changes is told that nobody knows.
  */
-#include "kv.h"
+#include "shard.h"
 
+#include <stddef.h>
 #include <sys/random.h>
 
+#define UNKNOWN "TRYAGAIN a node died while it ran this; it may be done or not"
+
 struct part {
-	mote_pid pid;
+	mote_pid pid, writer;
 	mote_ref monitor;
 	uint32_t shard;
 	bool asked;			/* no answer yet */
@@ -23,11 +27,9 @@ struct part {
 	uint32_t left;			/* answers in reply that were not taken yet */
 };
 
-static uint64_t secret[2];
-
 void key_hash_init(void)
 {
-	if (getrandom(secret, sizeof(secret), 0) != sizeof(secret))
+	if (getrandom(kv.secret, sizeof(kv.secret), 0) != sizeof(kv.secret))
 		kv_log("no random numbers: clients can know the hash");
 }
 
@@ -38,8 +40,8 @@ static inline uint64_t mix(uint64_t a, uint64_t b)
 	return (uint64_t)product ^ (uint64_t)(product >> 64);
 }
 
-/* Under a secret of this run: clients choose the keys, and must not choose the buckets. Follows wyhash. */
-uint64_t key_hash(const char *key, size_t len)
+/* Follows wyhash. */
+static inline uint64_t hash(const char *key, size_t len, const uint64_t secret[2])
 {
 	uint64_t h = secret[0] ^ len, word;
 
@@ -52,6 +54,23 @@ uint64_t key_hash(const char *key, size_t len)
 	return mix(mix(h ^ word, secret[1] | 1) ^ secret[0], 0x9e3779b97f4a7c15);
 }
 
+/* Under a secret of this run: clients choose the keys, and must not choose the buckets. */
+uint64_t key_hash(const char *key, size_t len)
+{
+	return hash(key, len, kv.secret);
+}
+
+/* Each node has a file of its own, so a key belongs to the same node in every run. */
+uint32_t key_shard(const char *key, size_t len, uint64_t secret_hash)
+{
+	static const uint64_t known[2] = { 0x243f6a8885a308d3, 0x13198a2e03707344 };
+	uint32_t shard = (secret_hash >> 32) * kv.shards >> 32;
+
+	if (kv.stores > 1)
+		shard += ((hash(key, len, known) >> 32) * kv.stores >> 32) * kv.shards;
+	return shard;
+}
+
 static void add(struct batch *b, struct item item)
 {
 	if (b->n == b->room) {
@@ -59,8 +78,8 @@ static void add(struct batch *b, struct item item)
 		b->items = kv_realloc(b->items, b->room * sizeof(*b->items));
 	}
 	if (!b->parts) {
-		b->parts = kv_realloc(NULL, kv.shards * sizeof(*b->parts));
-		memset(b->parts, 0, kv.shards * sizeof(*b->parts));
+		b->parts = kv_realloc(NULL, shards_all() * sizeof(*b->parts));
+		memset(b->parts, 0, shards_all() * sizeof(*b->parts));
 	}
 	b->items[b->n++] = item;
 	b->parts[item.shard].count++;
@@ -71,7 +90,7 @@ void batch_key(struct batch *b, const struct command *cmd, const struct arg *arg
 {
 	uint64_t hash = key_hash(args[arg].p, args[arg].len);
 
-	add(b, (struct item){ cmd, hash, arg, argc, hash_shard(hash) });
+	add(b, (struct item){ cmd, hash, arg, argc, key_shard(args[arg].p, args[arg].len, hash) });
 }
 
 void batch_shard(struct batch *b, const struct command *cmd, uint32_t shard, uint32_t arg, uint32_t argc)
@@ -81,7 +100,7 @@ void batch_shard(struct batch *b, const struct command *cmd, uint32_t shard, uin
 
 static size_t command_size(const struct item *item, const struct arg *args)
 {
-	size_t size = sizeof(struct batch_command) + item->argc * sizeof(uint32_t);
+	size_t size = offsetof(struct batch_command, lens) + item->argc * sizeof(uint32_t);
 
 	for (uint32_t i = 0; i < item->argc; i++)
 		size += args[item->arg + i].len;
@@ -91,24 +110,20 @@ static size_t command_size(const struct item *item, const struct arg *args)
 /* Waits until another than part->pid is in service. */
 static void find_shard(struct part *part, uint32_t shard)
 {
-	struct find find = { shard, part->pid };
-	struct out o = { 0 };
-	struct mote_msg *m;
+	struct serves found = conn_find(shard, part->pid);
 
-	out_put(&o, &find, sizeof(find));
-	m = conn_ask(kv.main, &o, KV_FIND);
 	part->shard = shard;
-	part->pid = *(mote_pid *)m->data;
+	part->pid = found.pid;
+	part->writer = found.writer;
 	part->monitor = mote_monitor(part->pid);
 	if (!part->monitor.id)
 		mote_exit(mote_reason_error(ENOMEM, "no memory for a monitor"));
-	mote_msg_free(m);
 }
 
 /* Sends the shard its commands from item i on. */
 static void ask(struct batch *b, const struct arg *args, uint32_t shard, uint32_t i)
 {
-	struct batch_head head = { .resp = b->resp };
+	struct batch_head head = { .resp = b->resp, .fsync = kv.fsync };
 	struct part *part = &b->parts[shard];
 	size_t size = sizeof(head);
 	struct mote_msg *m;
@@ -130,7 +145,7 @@ static void ask(struct batch *b, const struct arg *args, uint32_t shard, uint32_
 
 		if (item->shard != shard)
 			continue;
-		c->cmd = item->cmd;
+		c->cmd = item->cmd - commands;
 		c->hash = item->hash;
 		c->argc = item->argc;
 		c->size = command_size(item, args);
@@ -158,17 +173,44 @@ static bool is_for(const struct mote_msg *m, void *arg)
 	       (m->type == MOTE_MSG_DOWN && mote_ref_equal(down->ref, part->monitor));
 }
 
+/* The answer to the shard's commands from item i on when it is dead, and with it the writer. */
+static struct mote_msg *unknown(const struct batch *b, uint32_t shard, uint32_t i)
+{
+	unsigned int flags = 0;
+	struct out o = { 0 };
+	uint32_t n = 0;
+
+	for (; i < b->n; i++) {
+		if (b->items[i].shard == shard) {
+			flags |= b->items[i].cmd->flags;
+			n++;
+		}
+	}
+	if (!(flags & CMD_WRITE))
+		return NULL;
+	shard_reply_errors(&o, n, UNKNOWN);
+	return out_take(&o, KV_REPLY + shard);
+}
+
 /* False: the shard died, and nothing was done; there is another to be asked. */
-static bool receive(struct part *part)
+static bool receive(const struct batch *b, struct part *part, uint32_t i)
 {
 	struct mote_msg *m = mote_receive_match(is_for, part, MOTE_FOREVER);
 	uint32_t n;
 
 	if (m->type == MOTE_MSG_DOWN) {
+		mote_pid writer = part->writer;
+
 		mote_msg_free(m);
-		/* It is in service after the writer has passed on all answers that the dead one had left with it. */
+		/*
+		 * When there is a successor the writer has all that the dead one had left with it, and has passed the
+		 * answers on before it answers this. Without a file what was done is gone with the shard.
+		 */
 		find_shard(part, part->shard);
-		m = mote_receive_type(KV_REPLY + part->shard, MOTE_NOW);
+		if (mote_pid_valid(writer) && mote_call(writer, KV_SETTLE, NULL, 0, NULL, MOTE_FOREVER))
+			m = unknown(b, part->shard, i);
+		else
+			m = mote_receive_type(KV_REPLY + part->shard, MOTE_NOW);
 	}
 	if (!m)
 		return false;
@@ -189,7 +231,7 @@ void batch_run(struct batch *b, const struct arg *args, struct conn *c, struct o
 {
 	if (!b->n)
 		return;
-	for (int s = 0; s < kv.shards; s++)
+	for (uint32_t s = 0; s < shards_all(); s++)
 		if (b->parts[s].count)
 			ask(b, args, s, 0);
 	for (uint32_t i = 0; i < b->n; i++) {
@@ -201,7 +243,7 @@ void batch_run(struct batch *b, const struct arg *args, struct conn *c, struct o
 			part->reply = NULL;
 			if (!part->asked)
 				ask(b, args, b->items[i].shard, i);
-			while (!receive(part))
+			while (!receive(b, part, i))
 				ask(b, args, b->items[i].shard, i);
 			if (whole && !whole->len && part->count == b->n) {
 				out_drop(whole);
@@ -220,7 +262,7 @@ void batch_run(struct batch *b, const struct arg *args, struct conn *c, struct o
 		part->lens += sizeof(len);
 		part->left--;
 	}
-	for (int s = 0; s < kv.shards; s++) {
+	for (uint32_t s = 0; s < shards_all(); s++) {
 		if (b->parts[s].count) {
 			mote_msg_free(b->parts[s].reply);
 			b->parts[s].reply = NULL;

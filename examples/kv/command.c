@@ -5,6 +5,7 @@
 #include "shard.h"
 
 #include <ctype.h>
+#include <stdlib.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -43,14 +44,15 @@ static void take_part(struct conn *c, const char *reply, size_t len)
 }
 
 /* Gives each key (with the arguments that belong to it), or each shard, its part; false: an error was replied. */
-static bool split(struct conn *c, const struct command *cmd, struct arg *argv)
+static bool split(struct conn *c, struct arg *argv)
 {
 	uint32_t arg = argv + 1 - c->in.args;
+	const struct command *cmd = c->cmd;
 
 	c->sum = 0;
 	c->failed = false;
 	if (cmd->flags & CMD_ALL)
-		for (int s = 0; s < kv.shards; s++)
+		for (uint32_t s = 0; s < shards_all(); s++)
 			batch_shard(&c->batch, cmd, s, arg, c->argc - 1);
 	else
 		for (int i = 0; i + cmd->how < c->argc; i += cmd->how)
@@ -61,15 +63,15 @@ static bool split(struct conn *c, const struct command *cmd, struct arg *argv)
 
 static void split_to_sum(struct conn *c, struct arg *argv)
 {
-	if (split(c, c->cmd, argv))
+	if (split(c, argv))
 		out_number(&c->out, ':', c->sum);
 }
 
 static void split_to_list(struct conn *c, struct arg *argv)
 {
-	split(c, c->cmd, argv);
-	out_number(&c->out, '*', c->sum);
-	if (c->gathered.len)
+	if (split(c, argv))
+		out_number(&c->out, '*', c->sum);
+	if (c->gathered.len && !c->failed)
 		out_put(&c->out, c->gathered.data, c->gathered.len);
 	out_drop(&c->gathered);
 }
@@ -78,7 +80,7 @@ static void mset(struct conn *c, struct arg *argv)
 {
 	if (c->argc % 2 == 0)
 		conn_error(c, "ERR wrong number of arguments for 'mset' command");
-	else if (split(c, c->cmd, argv))
+	else if (split(c, argv))
 		ok(c);
 }
 
@@ -86,7 +88,7 @@ static void flushall(struct conn *c, struct arg *argv)
 {
 	if (c->argc > 2 || (c->argc == 2 && !arg_is(&argv[1], "async") && !arg_is(&argv[1], "sync")))
 		conn_error(c, "ERR syntax error");
-	else if (split(c, c->cmd, argv))
+	else if (split(c, argv))
 		ok(c);
 }
 
@@ -101,7 +103,7 @@ static void scan(struct conn *c, struct arg *argv)
 		}
 		cursor = cursor * 10 + (argv[1].p[i] - '0');
 	}
-	batch_shard(&c->batch, c->cmd, cursor % kv.shards, argv + 1 - c->in.args, c->argc - 1);
+	batch_shard(&c->batch, c->cmd, cursor % shards_all(), argv + 1 - c->in.args, c->argc - 1);
 	conn_run(c);
 }
 
@@ -200,7 +202,7 @@ static void shutdown_server(struct conn *c, struct arg *argv)
 
 static void bgrewriteaof(struct conn *c, struct arg *argv)
 {
-	struct out nothing = { 0 };
+	int64_t err = 0, answer;
 	struct mote_msg *m;
 
 	(void)argv;
@@ -208,14 +210,20 @@ static void bgrewriteaof(struct conn *c, struct arg *argv)
 		conn_error(c, "ERR there is no append-only file (--appendonly no)");
 		return;
 	}
-	m = conn_ask(kv.writer, &nothing, KV_REWRITE);
-	if (!*(int64_t *)m->data)
+	for (int i = 0; i < kv.stores; i++) {
+		answer = mote_call(conn_find(i * kv.shards, MOTE_NOBODY).writer, KV_REWRITE, NULL, 0, &m, MOTE_FOREVER);
+		if (!answer) {
+			answer = *(int64_t *)m->data;
+			mote_msg_free(m);
+		}
+		err = err ? err : answer;
+	}
+	if (!err)
 		out_text(&c->out, "+Background append only file rewriting started\r\n");
-	else if (*(int64_t *)m->data == -EBUSY)
+	else if (err == -EBUSY)
 		conn_error(c, "ERR Background append only file rewriting already in progress");
 	else
-		conn_error(c, "ERR can't rewrite the append-only file: %s", strerror(-*(int64_t *)m->data));
-	mote_msg_free(m);
+		conn_error(c, "ERR can't rewrite the append-only file: %s", strerror(-err));
 }
 
 /* A text for people: RESP3 has a type for that. Takes it. */
@@ -289,26 +297,33 @@ static void config(struct conn *c, struct arg *argv)
 
 static void info(struct conn *c, struct arg *argv)
 {
-	static const struct command counters[] = {
-		{ "dbsize", 1, CMD_ALL, shard_count, NULL, COUNT_KEYS },
-		{ "dbsize", 1, CMD_ALL, shard_count, NULL, COUNT_EXPIRES },
-		{ "dbsize", 1, CMD_ALL, shard_count, NULL, COUNT_MEMORY },
-	};
 	struct mote_runtime_info runtime = { .size = sizeof(runtime) };
-	long long counts[3];
+	long long counts[NR_COUNTS] = { 0 };
+	const char *line, *end;
 	struct out o = { 0 };
 
-	for (int i = 0; i < 3; i++) {
-		split(c, &counters[i], argv);
-		counts[i] = c->sum;
+	if (split(c, argv)) {
+		line = c->gathered.data;
+		end = line + c->gathered.len;
+		for (int i = 0; line < end; i++, line = (char *)memchr(line, '\n', end - line) + 1)
+			counts[i % NR_COUNTS] += strtoll(line + 1, NULL, 10);
 	}
+	out_drop(&c->gathered);
+	if (c->failed)
+		return;
 	mote_runtime_info(&runtime);
 	out_format(&o, "# Server\r\nredis_version:" KV_VERSION "\r\nredis_mode:standalone\r\nprocess_id:%d\r\ntcp_port:%d\r\n"
 		   "uptime_in_seconds:%lld\r\nio:%s\r\nschedulers:%u\r\nshards:%d\r\n\r\n", getpid(), kv.port,
-		   (long long)(mote_now().ns - kv.started.ns) / 1000000000, runtime.io, runtime.schedulers, kv.shards);
+		   (long long)(mote_now().ns - kv.started.ns) / 1000000000, runtime.io, runtime.schedulers,
+		   shards_all());
 	out_format(&o, "# Clients\r\nmaxclients:%d\r\n\r\n# Memory\r\nused_memory:%lld\r\n\r\n# Persistence\r\nloading:0\r\n"
 		   "aof_enabled:%d\r\naof_last_write_status:%s\r\n\r\n", kv.max_clients, counts[COUNT_MEMORY],
-		   kv.append_only, kv.write_error ? "err" : "ok");
+		   kv.append_only, counts[COUNT_WRITE_ERRORS] ? "err" : "ok");
+	if (kv.nodes)
+		out_text(&o, "# Nodes\r\n");
+	for (int i = 0; i < kv.nodes; i++)
+		out_format(&o, "node%d:pid=%d,starts=%d,shards=%d\r\n%s", i, kv.node[i].pid, kv.node[i].starts, kv.shards,
+			   i + 1 < kv.nodes ? "" : "\r\n");
 	out_text(&o, "# Replication\r\nrole:master\r\n\r\n# Keyspace\r\n");
 	if (counts[COUNT_KEYS])
 		out_format(&o, "db0:keys=%lld,expires=%lld,avg_ttl=0\r\n", counts[COUNT_KEYS], counts[COUNT_EXPIRES]);
@@ -318,13 +333,12 @@ static void info(struct conn *c, struct arg *argv)
 /* To see that it costs nobody else more than time. */
 static void debug(struct conn *c, struct arg *argv)
 {
-	static const struct command crash = { "debug", 3, CMD_ALL, shard_crash, NULL, 0 };
 	int64_t n = -1, until;
 
 	if (c->argc == 3 && !parse_int(argv[2].p, argv[2].len, &n))
 		n = -1;
-	if (arg_is(&argv[1], "segfault-shard") && n >= 0 && n < kv.shards) {
-		batch_shard(&c->batch, &crash, n, argv + 1 - c->in.args, c->argc - 1);
+	if (arg_is(&argv[1], "segfault-shard") && n >= 0 && n < shards_all()) {
+		batch_shard(&c->batch, c->cmd, n, argv + 1 - c->in.args, c->argc - 1);
 		conn_run(c);
 	} else if (arg_is(&argv[1], "segfault-connection") && c->argc == 2) {
 		kv_crash();
@@ -339,7 +353,7 @@ static void debug(struct conn *c, struct arg *argv)
 
 static void command(struct conn *c, struct arg *argv);
 
-static const struct command commands[] = {
+const struct command commands[] = {
 	{ "get",	2, 0, string_get, NULL, 0 },
 	{ "set",	-3, CMD_WRITE, string_set, NULL, 0 },
 	{ "getdel",	2, CMD_WRITE, string_getdel, NULL, 0 },
@@ -369,7 +383,7 @@ static const struct command commands[] = {
 	{ "touch",	-2, CMD_MANY | CMD_ONE, key_exists, split_to_sum, 1 },
 	{ "mget",	-2, CMD_MANY, string_get, split_to_list, 1 },
 	{ "mset",	-3, CMD_MANY | CMD_WRITE, string_set, mset, 2 },
-	{ "dbsize",	1, CMD_ALL, shard_count, split_to_sum, COUNT_KEYS },
+	{ "dbsize",	1, CMD_ALL, shard_count, split_to_sum, 0 },
 	{ "keys",	2, CMD_ALL, shard_keys, split_to_list, 0 },
 	{ "scan",	-2, CMD_ALL, shard_scan_keys, scan, 0 },
 	{ "flushall",	-1, CMD_ALL | CMD_WRITE, shard_flush, flushall, 0 },
@@ -387,9 +401,9 @@ static const struct command commands[] = {
 	{ "publish",	3, 0, NULL, conn_publish, 0 },
 	{ "client",	-2, 0, NULL, client, 0 },
 	{ "config",	-2, 0, NULL, config, 0 },
-	{ "info",	-1, 0, NULL, info, 0 },
+	{ "info",	-1, CMD_ALL, shard_info_counts, info, 0 },
 	{ "command",	-1, 0, NULL, command, 0 },
-	{ "debug",	-2, 0, NULL, debug, 0 },
+	{ "debug",	-2, 0, shard_crash, debug, 0 },
 	{ "bgrewriteaof", 1, 0, NULL, bgrewriteaof, 0 },
 	{ "shutdown",	-1, 0, NULL, shutdown_server, 0 },
 };

@@ -47,6 +47,20 @@ struct mote_msg *conn_ask(mote_pid server, struct out *o, uint32_t type)
 	return m;
 }
 
+struct serves conn_find(uint32_t shard, mote_pid not)
+{
+	struct find find = { shard, not };
+	struct serves found;
+	struct out o = { 0 };
+	struct mote_msg *m;
+
+	out_put(&o, &find, sizeof(find));
+	m = conn_ask(kv.main, &o, KV_FIND);
+	found = *(struct serves *)m->data;
+	mote_msg_free(m);
+	return found;
+}
+
 void conn_flush(struct conn *c)
 {
 	if (!c->out.len)

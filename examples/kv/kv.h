@@ -11,12 +11,15 @@
  *                        writer (aof.c): owns the append-only file; writes (and syncs) once for all that has come,
  *                                        then lets the replies go
  *
- * Beside them a broker (pubsub.c). All are linked to the first process, the supervisor (supervisor.c). It starts a shard
- * that died anew, and the new one takes its keys from the file (replay.c). If another one dies the server ends. Either
- * way what was acknowledged is there.
+ * A writer and its shards are a store (store.c), which starts a shard that died anew; the new one takes its keys from
+ * the file (replay.c). There is one store, in this OS process, or with --nodes N one in each of N others (node.c), which
+ * are started anew when they die. Beside them a broker (pubsub.c). All belong to the first process, the supervisor
+ * (supervisor.c), and the server ends when it loses another of them. Whoever dies, what was acknowledged is there.
  *
  * Commands on one key are atomic. Those on many keys are split among the shards: the part of each shard is atomic, the
  * whole is only if there is one shard (--shards 1). KEYS and SCAN see each shard at another moment.
+ *
+ * Messages between a connection and a shard or writer may go from one OS process to another: they hold no pointers.
  */
 #ifndef KV_H
 #define KV_H
@@ -29,13 +32,14 @@
 
 #define KV_VERSION	"7.0.0"		/* the Redis whose commands these are */
 #define SHARDS_MAX	256
+#define FILE_NAME_MAX	200		/* and a suffix */
 #define BATCH_MAX	1024		/* commands of a client under way at once */
 #define REPLY_SLICE	(1u << 20)	/* a shard stops a batch here: so much can a slow reader pile up */
 #define BACKLOG_MAX	(64u << 20)	/* a subscriber that is further behind is cut off */
 #define MISCONF		"MISCONF Errors writing to the AOF file: %s"
 
 enum {					/* message types */
-	KV_FD = 1, KV_STOP, KV_SERVES, KV_FIND,
+	KV_FD = 1, KV_STOP, KV_STORE, KV_SERVES, KV_FIND, KV_SETTLE,
 	KV_BATCH, KV_SNAPSHOT, KV_EXPIRE,
 	KV_LOG, KV_CHUNK, KV_SYNC, KV_TICK, KV_REWRITE, KV_CUT,
 	KV_SUBSCRIBE, KV_PUBLISH, KV_PUSH, KV_CONFIRM, KV_ACK,
@@ -46,9 +50,12 @@ enum { FSYNC_NO, FSYNC_EVERYSEC, FSYNC_ALWAYS };
 
 /* Set before the first connection, and constant then, but for some of the atomics. */
 struct kv {
-	_Atomic int port, shards, append_only, fsync, max_clients;
+	_Atomic int port, append_only, fsync, max_clients, nodes;
+	_Atomic int shards;		/* of each store */
+	int stores, first;		/* first: the first shard of the store in this OS process */
 	char bind[64], dir[256], file[256];
-	mote_pid main, writer, broker;
+	uint64_t secret[2];		/* of the hash */
+	mote_pid main, store, writer, broker;
 	mote_deadline started;
 	_Atomic int clients;
 	/*
@@ -58,17 +65,41 @@ struct kv {
 	 */
 	_Atomic uint64_t logged[SHARDS_MAX];
 	_Atomic int write_error;
+	struct node {			/* for people */
+		_Atomic int pid, starts;
+		_Atomic int failures;	/* since it last served */
+	} node[SHARDS_MAX];
 };
 
 extern struct kv kv;
 
 /* supervisor.c */
-struct find {					/* KV_FIND: answered with the pid of a shard in service, when there is */
+struct find {					/* KV_FIND: answered, when there is a shard in service, with struct serves */
 	uint32_t shard;
 	mote_pid not;				/* but not this one: it is dead */
 };
 
+struct serves {					/* KV_SERVES, from a shard */
+	uint32_t shard;
+	int os_pid;
+	mote_pid pid, writer;
+};
+
 void supervisor_main(void *arg);
+
+/* store.c */
+#define FAILURES_MAX	5			/* in a row: it can't start */
+
+void store_main(void *arg);
+mote_pid kv_start(const char *name, mote_fn fn, const struct mote_server_ops *server, intptr_t arg);	/* linked */
+
+/* node.c */
+#define NODE_ARGUMENT	"--shard-node"
+
+void node_name(void);				/* makes this OS process a node: before the runtime starts */
+bool node_files_fit(void);			/* no file is there of another number of nodes */
+void node_main(void *arg);			/* starts a store in another OS process, again and again */
+int node_host(const struct mote_opts *opts);	/* that other one: what main() does there */
 
 /* main.c */
 void *kv_realloc(void *p, size_t size);		/* ends the process when there is no memory */
@@ -102,6 +133,8 @@ struct command {
 
 enum { HOW_SECONDS = 1, HOW_ABSOLUTE = 2 };
 
+extern const struct command commands[];		/* one is known by its index */
+
 void command_init(void);
 const struct command *command_find(const struct arg *name);
 bool command_arity(const struct command *cmd, int argc);
@@ -123,13 +156,14 @@ struct batch {
 
 typedef void (*batch_take)(struct conn *c, const char *reply, size_t len);
 
+static inline uint32_t shards_all(void)
+{
+	return kv.stores * kv.shards;
+}
+
 void key_hash_init(void);
 uint64_t key_hash(const char *key, size_t len);
-
-static inline uint32_t hash_shard(uint64_t hash)
-{
-	return (hash >> 32) * kv.shards >> 32;
-}
+uint32_t key_shard(const char *key, size_t len, uint64_t hash);
 
 void batch_key(struct batch *b, const struct command *cmd, const struct arg *args, uint32_t arg, uint32_t argc);
 void batch_shard(struct batch *b, const struct command *cmd, uint32_t shard, uint32_t arg, uint32_t argc);
@@ -138,13 +172,13 @@ void batch_run(struct batch *b, const struct arg *args, struct conn *c, struct o
 /* What a batch looks like on its way: a head, then commands, each padded to 8 bytes; the lengths are followed by the
  * arguments. A reply is the answers, then a uint32_t for each, its length, then their number. */
 struct batch_head {
-	uint32_t count, resp;
+	uint32_t count;
+	uint16_t resp, fsync;
 };
 
 struct batch_command {
-	const struct command *cmd;
 	uint64_t hash;
-	uint32_t argc, size;
+	uint32_t cmd, argc, size;
 	uint32_t lens[];
 };
 
@@ -174,6 +208,7 @@ void conn_flush(struct conn *c);
 bool conn_name(struct conn *c, const struct arg *name);		/* false: an error was replied */
 void conn_error(struct conn *c, const char *format, ...) __attribute__((format(printf, 2, 3)));
 struct mote_msg *conn_ask(mote_pid server, struct out *o, uint32_t type);	/* takes o */
+struct serves conn_find(uint32_t shard, mote_pid not);		/* waits until another than this is in service */
 
 /* shard.c */
 extern const struct mote_server_ops shard_ops;
@@ -186,7 +221,7 @@ _Noreturn void writer_die(const char *what, int err);
 struct log_tail {
 	mote_pid client;		/* who waits for the reply; MOTE_NOBODY: nobody */
 	uint32_t reply, before, log;	/* lengths */
-	uint32_t shard;
+	uint32_t shard, fsync;
 };
 
 /* The answer to KV_CUT: all that the asking shard's predecessor has done is in the file's first `size` bytes, and in

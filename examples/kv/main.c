@@ -30,10 +30,11 @@ static const struct setting {
 	{ "bind", kv.bind, NULL, NULL, 0, sizeof(kv.bind), false },
 	{ "dir", kv.dir, NULL, NULL, 0, sizeof(kv.dir), false },
 	{ "appendonly", NULL, &kv.append_only, yes_no, 0, 1, false },
-	{ "appendfilename", kv.file, NULL, NULL, 0, sizeof(kv.file), false },
+	{ "appendfilename", kv.file, NULL, NULL, 0, FILE_NAME_MAX, false },
 	{ "appendfsync", NULL, &kv.fsync, fsyncs, 0, 2, true },
 	{ "maxclients", NULL, &kv.max_clients, NULL, 1, 1000000, true },
 	{ "shards", NULL, &kv.shards, NULL, 1, SHARDS_MAX, false },
+	{ "nodes", NULL, &kv.nodes, NULL, 0, SHARDS_MAX, false },
 	{ "save", "", NULL, NULL, 0, 0, false },
 	{ "databases", "1", NULL, NULL, 0, 0, false },
 	{ "maxmemory", "0", NULL, NULL, 0, 0, false },
@@ -131,9 +132,16 @@ int main(int argc, char **argv)
 	struct mote_opts opts = { .size = sizeof(opts), .log = report };
 	struct rlimit files;
 
+	if (!getrlimit(RLIMIT_NOFILE, &files)) {
+		files.rlim_cur = files.rlim_max;
+		setrlimit(RLIMIT_NOFILE, &files);
+	}
+	command_init();
+	if (argc == 2 && !strcmp(argv[1], NODE_ARGUMENT))
+		return node_host(&opts);
 	for (int i = 1; i < argc; i += 2) {
 		const char *error = "give settings as --NAME VALUE: port bind dir appendonly appendfilename appendfsync "
-				    "maxclients shards";
+				    "maxclients shards nodes";
 
 		if (!strncmp(argv[i], "--", 2) && i + 1 < argc)
 			error = config_set(&(struct arg){ argv[i] + 2, strlen(argv[i] + 2) },
@@ -147,11 +155,8 @@ int main(int argc, char **argv)
 		perror(kv.dir);
 		return 1;
 	}
-	if (!getrlimit(RLIMIT_NOFILE, &files)) {
-		files.rlim_cur = files.rlim_max;
-		setrlimit(RLIMIT_NOFILE, &files);
-	}
 	key_hash_init();
-	command_init();
+	if (kv.nodes)
+		node_name();
 	return mote_run(supervisor_main, NULL, &opts) != 0;
 }

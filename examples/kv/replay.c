@@ -50,7 +50,7 @@ static void take_own(struct replay *r, const struct command *cmd, uint32_t first
 		const struct arg *key = &r->in.args[first + i];
 		uint64_t hash = key_hash(key->p, key->len);
 
-		if (hash_shard(hash) == r->shard->index)
+		if (key_shard(key->p, key->len, hash) == r->shard->index)
 			add(r, (struct item){ cmd, hash, first + i - 1, step + 1, 0 });
 	}
 }

@@ -5,6 +5,8 @@
  */
 #include "shard.h"
 
+#include <unistd.h>
+
 #define CHUNK_SIZE	(256u << 10)
 #define CHUNK_STEPS	4096		/* buckets, however empty */
 
@@ -33,7 +35,7 @@ void shard_save(struct out *o, struct entry *e)
 /* Answers; by way of the writer when there is something to log, or something logged has not been written yet. */
 static void finish(struct shard *s)
 {
-	struct log_tail tail = { s->client, s->reply.len, s->before.len, s->log.len, s->index };
+	struct log_tail tail = { s->client, s->reply.len, s->before.len, s->log.len, s->index, s->fsync };
 	bool all_logged = s->sent == atomic_load_explicit(&kv.logged[s->index], memory_order_relaxed);
 
 	if (s->log.len || (!all_logged && !kv.write_error)) {
@@ -62,7 +64,7 @@ void shard_run(struct shard *s, const struct command *cmd, uint64_t hash, struct
 	cmd->shard(s, argv);
 }
 
-static void run(struct shard *s, const struct batch_command *c)
+static void run(struct shard *s, const struct command *cmd, const struct batch_command *c)
 {
 	char *text = (char *)(c->lens + c->argc);
 
@@ -70,12 +72,12 @@ static void run(struct shard *s, const struct batch_command *c)
 		s->argv_room = c->argc * 2 + 16;
 		s->argv = kv_realloc(s->argv, s->argv_room * sizeof(*s->argv));
 	}
-	s->argv[0] = (struct arg){ (char *)c->cmd->name, strlen(c->cmd->name) };
+	s->argv[0] = (struct arg){ (char *)cmd->name, strlen(cmd->name) };
 	for (uint32_t i = 0; i < c->argc; i++) {
 		s->argv[i + 1] = (struct arg){ text, c->lens[i] };
 		text += c->lens[i];
 	}
-	shard_run(s, c->cmd, c->hash, s->argv, c->argc + 1);
+	shard_run(s, cmd, c->hash, s->argv, c->argc + 1);
 }
 
 /* Random keys are not in the cache: better to wait for all of them at once than for each. */
@@ -98,6 +100,7 @@ static void run_batch(struct shard *s, const struct mote_msg *m)
 	s->client = m->from;
 	s->count = head->count;
 	s->resp = head->resp;
+	s->fsync = head->fsync;
 	if (head->count > s->lens_room) {
 		s->lens_room = head->count * 2;
 		s->lens = kv_realloc(s->lens, s->lens_room * sizeof(*s->lens));
@@ -106,12 +109,13 @@ static void run_batch(struct shard *s, const struct mote_msg *m)
 	prefetch(s, head);
 	while (n < head->count && s->reply.len < REPLY_SLICE) {
 		const struct batch_command *c = (const void *)next;
+		const struct command *cmd = &commands[c->cmd];
 		size_t start = s->reply.len;
 
-		if (c->cmd->flags & CMD_WRITE && kv.write_error)
+		if (cmd->flags & CMD_WRITE && kv.write_error)
 			out_format(&s->reply, "-" MISCONF "\r\n", strerror(kv.write_error));
 		else
-			run(s, c);
+			run(s, cmd, c);
 		s->lens[n++] = s->reply.len - start;
 		next += c->size;
 		mote_check();
@@ -198,12 +202,15 @@ static void shard_info(void *state, const struct mote_msg *m)
 
 static int shard_init(void *state, void *arg)
 {
+	struct serves serves = { .os_pid = getpid(), .pid = mote_self(), .writer = kv.writer };
 	struct shard *s = state;
 
-	s->index = (intptr_t)arg;
+	s->index = serves.shard = (intptr_t)arg;
+	s->fsync = kv.fsync;
 	if (kv.append_only)
 		shard_replay(s);
-	mote_send(kv.main, KV_SERVES, &s->index, sizeof(s->index));
+	mote_send(kv.store, KV_SERVES, &serves, sizeof(serves));
+	mote_send(kv.main, KV_SERVES, &serves, sizeof(serves));
 	return 0;
 }
 
@@ -217,13 +224,22 @@ const struct mote_server_ops shard_ops = {
 
 void shard_count(struct shard *s, struct arg *argv)
 {
+	(void)argv;
+	out_number(&s->reply, ':', s->keys);
+}
+
+void shard_info_counts(struct shard *s, struct arg *argv)
+{
 	struct mote_process_info info = { .size = sizeof(info) };
+	int64_t counts[NR_COUNTS] = { s->keys, s->nheap };
 
 	(void)argv;
-	if (s->cmd->how == COUNT_MEMORY)
-		mote_process_info(mote_self(), &info);
-	out_number(&s->reply, ':', s->cmd->how == COUNT_MEMORY ? info.memory :
-				   s->cmd->how == COUNT_KEYS ? s->keys : s->nheap);
+	mote_process_info(mote_self(), &info);
+	counts[COUNT_MEMORY] = info.memory;
+	counts[COUNT_WRITE_ERRORS] = kv.write_error;
+	out_number(&s->reply, '*', NR_COUNTS);
+	for (int i = 0; i < NR_COUNTS; i++)
+		out_number(&s->reply, ':', counts[i]);
 }
 
 void shard_crash(struct shard *s, struct arg *argv)
@@ -244,7 +260,7 @@ void shard_flush(struct shard *s, struct arg *argv)
 	uint64_t cursor = 0;
 
 	(void)argv;
-	if (kv.shards == 1)
+	if (shards_all() == 1)
 		SHARD_LOG(s, ARG("FLUSHALL"));
 	else if (s->keys)
 		while ((cursor = shard_scan(s, cursor, log_delete, NULL)))
@@ -316,11 +332,11 @@ void shard_scan_keys(struct shard *s, struct arg *argv)
 			return;
 		}
 	}
-	cursor /= kv.shards;
+	cursor /= shards_all();
 	do
 		cursor = shard_scan(s, cursor, match_entry, &match);
 	while (cursor && match.found < count && ++seen < 10 * count);
-	cursor = cursor ? cursor * kv.shards + s->index : s->index + 1u < (unsigned int)kv.shards ? s->index + 1 : 0;
+	cursor = cursor ? cursor * shards_all() + s->index : s->index + 1 < shards_all() ? s->index + 1 : 0;
 	out_number(&s->reply, '*', 2);
 	out_bulk(&s->reply, text, print_int(text, cursor));
 	out_number(&s->reply, '*', none ? 0 : match.found);

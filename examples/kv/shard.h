@@ -42,7 +42,7 @@ struct shard {
 	int argc;
 	uint64_t hash;			/* of its key */
 	int64_t now;			/* of the current batch; 0: not asked yet */
-	int resp;
+	int resp, fsync;
 	bool loading;			/* from the file: nothing is logged, nothing expires */
 	mote_pid client;		/* whose batch is being run, */
 	uint32_t count;			/* of that many commands */
@@ -94,8 +94,8 @@ void shard_reply_errors(struct out *o, uint32_t n, const char *error);	/* to a b
 typedef void shard_command(struct shard *s, struct arg *argv);
 shard_command string_get, string_set, string_getdel, string_add, string_incrbyfloat, string_overwrite, string_strlen,
 	string_getrange, key_del, key_exists, key_type, key_expire, key_ttl, key_persist;
-shard_command shard_count, shard_keys, shard_scan_keys, shard_flush, shard_crash;
+shard_command shard_count, shard_info_counts, shard_keys, shard_scan_keys, shard_flush, shard_crash;
 
-enum { COUNT_KEYS, COUNT_EXPIRES, COUNT_MEMORY };
+enum { COUNT_KEYS, COUNT_EXPIRES, COUNT_MEMORY, COUNT_WRITE_ERRORS, NR_COUNTS };	/* of shard_info_counts() */
 
 #endif

@@ -1,72 +1,42 @@
 /* SPDX-License-Identifier: MIT OR GPL-2.0 */
 /*
- * The first process. It starts the others, and is linked to them. A shard that dies is started anew; who wants to ask it
- * something waits here for the successor's pid. Without any other of them the server can't go on, and ends.
+ * The first process. It starts the others, and is linked to them; without any of them the server can't go on, and ends.
+ * Shards are their stores' business: they say here when they serve, and who wants to ask one waits here for its pid.
  */
 #include "kv.h"
 
 #include <signal.h>
 
-#define FAILURES_MAX 5
-
 static struct seat {
-	mote_pid pid;
-	bool serves;
-	int failures;			/* since it last served: one is a crash, more mean that it can't start */
-	mote_deadline since;
+	mote_pid pid;			/* MOTE_NOBODY: its next one has not come yet */
+	mote_pid writer;
+	bool known;			/* it has served */
 } seats[SHARDS_MAX];
 
-static mote_pid start(const char *name, mote_fn fn, const struct mote_server_ops *server, void *arg)
-{
-	struct mote_spawn_opts opts = { .size = sizeof(opts), .fn = fn, .server = server, .arg = arg,
-					.flags = MOTE_LINK, .label = name };
-	mote_pid pid = mote_spawn_opts(&opts);
+static mote_pid children[SHARDS_MAX];	/* the store, or those who start one on another node each */
 
-	if (!mote_pid_valid(pid))
-		mote_exit(mote_reason_error(-mote_errno(), name));
-	return pid;
+static void serves(const struct serves *serves)
+{
+	struct seat *seat = &seats[serves->shard];
+	struct node *node = &kv.node[serves->shard / kv.shards];
+	static uint32_t known;
+
+	seat->pid = serves->pid;
+	seat->writer = serves->writer;
+	mote_monitor(seat->pid);
+	node->pid = serves->os_pid;
+	node->failures = 0;
+	known += !seat->known;
+	if (!seat->known && known == shards_all())
+		kv_start("listener", listener_main, NULL, 0);
+	seat->known = true;
 }
 
-static void start_shard(intptr_t shard)
+static void ended(const struct mote_down_info *down)
 {
-	seats[shard].serves = false;
-	seats[shard].since = mote_now();
-	seats[shard].pid = start("shard", NULL, &shard_ops, (void *)shard);
-}
-
-static void ended(const struct mote_exit_info *exit)
-{
-	char why[160];
-	int shard = 0;
-
-	mote_reason_format(&exit->reason, why, sizeof(why));
-	while (shard < kv.shards && !mote_pid_equal(seats[shard].pid, exit->pid))
-		shard++;
-	if (shard == kv.shards) {
-		kv_log("a process that the server can't do without has ended: %s", why);
-		mote_exit(mote_reason_error(EPIPE, "incomplete"));
-	}
-	if (exit->reason.kind == MOTE_SHUTDOWN)
-		return;		/* for want of the writer, of whose end the next message tells */
-	kv_log("shard %d ended: %s", shard, why);
-	if (++seats[shard].failures > FAILURES_MAX) {
-		kv_log("shard %d could not be started again, %d times in a row: giving up", shard, FAILURES_MAX);
-		mote_exit(mote_reason_error(EPIPE, "incomplete"));
-	}
-	start_shard(shard);
-}
-
-static void serves(struct seat *seat)
-{
-	static int started;
-
-	seat->serves = true;
-	if (seat->failures)
-		kv_log("shard %d serves again after %.1f ms%s", (int)(seat - seats),
-		       (mote_now().ns - seat->since.ns) / 1e6, kv.append_only ? "" : ", without its keys: there is no file");
-	seat->failures = 0;
-	if (started < kv.shards && ++started == kv.shards)
-		start("listener", listener_main, NULL, NULL);
+	for (uint32_t s = 0; s < shards_all(); s++)
+		if (mote_pid_equal(seats[s].pid, down->pid))
+			seats[s].pid = MOTE_NOBODY;
 }
 
 /* Who asks for a shard that is being started stays in the mailbox until it serves. */
@@ -75,7 +45,43 @@ static bool is_ready(const struct mote_msg *m, void *arg)
 	const struct find *find = m->data;
 
 	(void)arg;
-	return m->type != KV_FIND || (seats[find->shard].serves && !mote_pid_equal(seats[find->shard].pid, find->not));
+	return m->type != KV_FIND || (mote_pid_valid(seats[find->shard].pid) &&
+				      !mote_pid_equal(seats[find->shard].pid, find->not));
+}
+
+static void answer(const struct mote_msg *m)
+{
+	const struct find *find = m->data;
+	const struct seat *seat = &seats[find->shard];
+	struct serves found = { .shard = find->shard, .pid = seat->pid, .writer = seat->writer };
+
+	mote_reply(mote_msg_from(m), KV_FIND, &found, sizeof(found));
+}
+
+static _Noreturn void incomplete(const struct mote_reason *reason)
+{
+	char why[160];
+
+	mote_reason_format(reason, why, sizeof(why));
+	kv_log("a process that the server can't do without has ended: %s", why);
+	mote_exit(mote_reason_error(EPIPE, "incomplete"));
+}
+
+static bool is_end(const struct mote_msg *m, void *child)
+{
+	const struct mote_exit_info *exit = mote_msg_exit(m);
+
+	return exit && mote_pid_equal(exit->pid, *(mote_pid *)child);
+}
+
+/* What is acknowledged is written; now it is also made to last. */
+static void stop(void)
+{
+	for (int i = 0; i < kv.stores; i++)
+		mote_exit_pid(children[i], MOTE_REASON_SHUTDOWN);
+	for (int i = 0; i < kv.stores; i++)
+		mote_msg_free(mote_receive_match(is_end, &children[i], MOTE_FOREVER));
+	kv_log("bye");
 }
 
 void supervisor_main(void *arg)
@@ -90,28 +96,30 @@ void supervisor_main(void *arg)
 	mote_runtime_info(&runtime);
 	kv.main = mote_self();
 	kv.started = mote_now();
+	kv.stores = kv.nodes ? kv.nodes : 1;
 	if (!kv.shards)
 		kv.shards = runtime.schedulers;
-	kv.broker = start("broker", NULL, &broker_ops, NULL);
-	if (kv.append_only)
-		kv.writer = start("writer", writer_main, NULL, NULL);
-	for (int shard = 0; shard < kv.shards; shard++)
-		start_shard(shard);
+	if (shards_all() > SHARDS_MAX)
+		kv.shards = SHARDS_MAX / kv.stores;
+	if (kv.append_only && !node_files_fit())
+		mote_exit(mote_reason_error(EINVAL, "files of another number of nodes"));
+	kv.broker = kv_start("broker", NULL, &broker_ops, 0);
+	for (int i = 0; i < kv.stores; i++)
+		children[i] = kv_start(kv.nodes ? "node" : "store", kv.nodes ? node_main : store_main, NULL, i);
 	while (going_on) {
 		struct mote_msg *m = mote_receive_match(is_ready, NULL, MOTE_FOREVER);
 
 		if (m->type == MOTE_MSG_EXIT)
-			ended(mote_msg_exit(m));
+			incomplete(&mote_msg_exit(m)->reason);
+		else if (m->type == MOTE_MSG_DOWN)
+			ended(mote_msg_down(m));
 		else if (m->type == KV_SERVES)
-			serves(&seats[*(uint32_t *)m->data]);
+			serves(m->data);
 		else if (m->type == KV_FIND)
-			mote_reply(mote_msg_from(m), KV_FIND, &seats[((struct find *)m->data)->shard].pid, sizeof(mote_pid));
+			answer(m);
 		else
 			going_on = m->type != KV_STOP && m->type != MOTE_MSG_OS_SIGNAL;
 		mote_msg_free(m);
 	}
-	/* What is acknowledged is written; now it is also made to last. */
-	if (kv.append_only)
-		mote_call(kv.writer, KV_STOP, NULL, 0, NULL, MOTE_FOREVER);
-	kv_log("bye");
+	stop();
 }

@@ -3,6 +3,7 @@
  * load port				prints a port that is free
  * load run PORT NOTES CONNECTIONS	changes keys until the server goes away; notes what was acknowledged
  * load run PORT NOTES CONNECTIONS SECONDS	for that long; a connection that ends before is an error
+ * load say PORT NOTES CONNECTIONS	the same as without, but prints what is acknowledged as it happens
  * load check PORT NOTES CONNECTIONS	compares the server's keys with the notes
  *
  * kv_load.h as a program, for scripts. Exit status 0: all as promised.
@@ -29,7 +30,7 @@ static bool notes(struct load *load, const char *path, const char *how)
 
 static int usage(void)
 {
-	fprintf(stderr, "usage: load port | load run|check PORT NOTES CONNECTIONS [SECONDS]\n");
+	fprintf(stderr, "usage: load port | load run|say|check PORT NOTES CONNECTIONS [SECONDS]\n");
 	return 2;
 }
 
@@ -51,7 +52,8 @@ int main(int argc, char **argv)
 		fprintf(stderr, "%s: no notes of so many connections\n", argv[3]);
 		return 2;
 	}
-	if (!strcmp(argv[1], "run")) {
+	load.aloud = !strcmp(argv[1], "say");
+	if (!strcmp(argv[1], "run") || load.aloud) {
 		begun = seconds_now();
 		load_start(&load, atoi(argv[2]));
 		sleep_ms(seconds * 1000);
