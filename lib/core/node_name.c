@@ -108,14 +108,21 @@ int remote_ask(struct scheduler **s, struct signal *sig, mote_node node, unsigne
 {
 	struct process *self = process_self(*s);
 	mote_pid to = { 0, 0, node.id };
-	struct ref_slot *slot = ref_new(*s, self, REF_MONITOR | REF_ALIAS | REF_REPLY | flags, ref);
+	struct signal *l = flags & REF_LINK ? signal_new(*s, SIGNAL_LINK, sizeof(struct mote_exit_info)) : NULL;
+	struct ref_slot *slot = NULL;
 
+	if (l || !(flags & REF_LINK))
+		slot = ref_new(*s, self, REF_MONITOR | REF_ALIAS | REF_REPLY, ref);
 	if (!slot || ref_reserve(*s, self, slot, to)) {
 		if (slot)
 			ref_drop(*s, self, *ref, false);
+		if (l)
+			signal_free(*s, l);
 		signal_free(*s, sig);
 		return -ENOMEM;
 	}
+	slot->flags |= flags;
+	slot->watch->next = l;
 	sig->ref = ref->id;
 	sig->ref_slot = ref->slot;
 	if (sig->kind == SIGNAL_SPAWN && port_is_here(node.id)) {

@@ -400,8 +400,10 @@ enum ref_flags {
 	REF_ALIAS	= 1 << 1,	/* messages may come */
 	REF_REPLY	= 1 << 2,	/* the first message ends alias and monitor */
 	REF_WATCHED	= 1 << 3,	/* of another node's process: it knows of the monitor, and has to be told of its end */
-	REF_LINK	= 1 << 4,	/* the first message comes from a process to be linked to: spawn_on.c */
-	REF_RESERVE	= 1 << 5,	/* watch is ref_reserve()'s */
+	REF_RESERVE	= 1 << 4,	/* watch is ref_reserve()'s */
+	/* Of a question for a new process (spawn_on.c): what its answer does. */
+	REF_LINK	= 1 << 5,	/* links to it: watch->next is the block for that */
+	REF_KEEP	= 1 << 6,	/* lets the monitor stand, as one of it */
 };
 
 struct ref_slot {

@@ -97,11 +97,30 @@ static void demonitor_far(struct scheduler *s, struct signal *sig, mote_pid watc
 	signal_send_pid(s, sig, target, false);
 }
 
+/* REF_LINK ends: the block becomes this end of a link to peer, which has its end already; or peer is nobody. */
+static void link_settle(struct scheduler *s, struct process *p, struct ref_slot *slot, mote_pid peer)
+{
+	struct signal *l;
+
+	if (likely(!(slot->flags & REF_LINK)))
+		return;
+	slot->flags &= ~(uint32_t)REF_LINK;
+	l = slot->watch->next;
+	if (mote_pid_valid(peer)) {
+		l->msg.from = peer;
+		link_insert(p, l);
+	} else {
+		signal_free(s, l);
+	}
+}
+
 /* The slot's monitor, which has not fired, is not wanted any more. */
 static void monitor_end(struct scheduler *s, struct process *p, struct ref_slot *slot)
 {
-	struct signal *watch = slot->watch;
+	struct signal *watch;
 
+	link_settle(s, p, slot, MOTE_NOBODY);
+	watch = slot->watch;
 	slot->watch = NULL;
 	count_monitors(p, -1);
 	if (likely(!(slot->flags & REF_RESERVE))) {
@@ -142,17 +161,6 @@ void ref_watched(struct scheduler *s, struct process *p, struct signal *sig)
 	signal_free(s, sig);
 }
 
-/* The answer to a slot of REF_LINK is here, from a process that is linked already: its block becomes this end. */
-static void link_found(struct process *p, struct ref_slot *slot, mote_pid peer)
-{
-	struct signal *l = slot->watch;
-
-	slot->watch = NULL;
-	slot->flags &= ~(uint32_t)REF_LINK;
-	l->msg.from = peer;
-	link_insert(p, l);
-}
-
 bool ref_accept(struct scheduler *s, struct process *p, struct signal *sig)
 {
 	struct ref_slot *slot = ref_find(p, sig->ref, sig->ref_slot);
@@ -162,6 +170,7 @@ bool ref_accept(struct scheduler *s, struct process *p, struct signal *sig)
 	if (sig->kind == SIGNAL_DOWN) {
 		if (!(slot->flags & REF_MONITOR))
 			return false;
+		link_settle(s, p, slot, MOTE_NOBODY);
 		if (slot->flags & REF_RESERVE && slot->watch)
 			signal_free(s, slot->watch);
 		slot->watch = NULL;
@@ -173,11 +182,16 @@ bool ref_accept(struct scheduler *s, struct process *p, struct signal *sig)
 		if (!(slot->flags & REF_ALIAS))
 			return false;
 		if (slot->flags & REF_REPLY) {
-			if (unlikely(slot->flags & REF_LINK) && sig->msg.type == MOTE_MSG_SPAWNED)
-				link_found(p, slot, sig->msg.from);
-			if (slot->flags & REF_MONITOR)
-				monitor_end(s, p, slot);
-			slot->flags &= ~(uint32_t)ACTIVE;
+			link_settle(s, p, slot, sig->msg.type == MOTE_MSG_SPAWNED ? sig->msg.from : MOTE_NOBODY);
+			if (unlikely(slot->flags & REF_KEEP && sig->msg.type == MOTE_MSG_SPAWNED &&
+				     mote_pid_valid(sig->msg.from))) {
+				slot->target = sig->msg.from;
+				slot->flags = (slot->flags & ~(uint32_t)REF_ALIAS) | REF_WATCHED;
+			} else {
+				if (slot->flags & REF_MONITOR)
+					monitor_end(s, p, slot);
+				slot->flags &= ~(uint32_t)ACTIVE;
+			}
 		}
 	}
 	slot->queued++;
@@ -304,6 +318,7 @@ void refs_cut(struct scheduler *s, struct process *p, uint64_t seq)
 		if (!slot->id || !(slot->flags & REF_MONITOR) || !(slot->flags & REF_RESERVE) || !sig ||
 		    !node_down_by(slot->target.node, seq))
 			continue;
+		link_settle(s, p, slot, MOTE_NOBODY);
 		slot->watch = NULL;
 		sig = signal_down_new(s, sig, slot->target, ref, &noconnection);
 		if (ref_accept(s, p, sig))

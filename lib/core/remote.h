@@ -53,9 +53,8 @@ struct record_pid {
 
 /* Then the entry point and the name, each with its NUL (the name may be empty), then, 16-byte aligned, the arguments. */
 struct record_spawn {
-	uint64_t monitor;		/* ref of the caller's monitor; 0: none */
-	uint32_t monitor_slot;
-	uint32_t flags;			/* MOTE_LINK, MOTE_TRAP_EXIT */
+	uint32_t flags;			/* MOTE_LINK, MOTE_MONITOR (by the request's own ref), MOTE_TRAP_EXIT */
+	uint32_t zero;
 	uint32_t entry_size, name_size;	/* with NUL */
 	uint64_t args_size;
 };
@@ -100,7 +99,8 @@ void remote_forget(void);
 
 /*
  * A question to a node as such, and its answer. Takes sig; 0 or -ENOMEM. The answer is held by the caller; NULL: *err, and
- * the question is withdrawn: -ETIMEDOUT, -ECANCELED, -ENETUNREACH (no such node), -EPIPE (refused). flags: REF_LINK or 0.
+ * the question is withdrawn: -ETIMEDOUT, -ECANCELED, -ENETUNREACH (no such node), -EPIPE (refused). flags: REF_LINK,
+ * REF_KEEP.
  */
 int remote_ask(struct scheduler **s, struct signal *sig, mote_node node, unsigned int flags, mote_ref *ref);
 struct mote_msg *remote_answer(struct scheduler **s, mote_ref ref, int64_t deadline, int *err);

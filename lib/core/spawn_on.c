@@ -97,7 +97,7 @@ static bool wish_read(struct wish *w, const char *body, size_t size)
 		return false;
 	memcpy(&w->head, body, sizeof(w->head));
 	if (w->head.entry_size < 2 || w->head.entry_size > ENTRY_MAX + 1 || !w->head.name_size || w->head.name_size > 256 ||
-	    w->head.flags & ~(uint32_t)(MOTE_LINK | MOTE_TRAP_EXIT))
+	    w->head.flags & ~(uint32_t)(MOTE_LINK | MOTE_MONITOR | MOTE_TRAP_EXIT) || w->head.zero)
 		return false;
 	at = args_offset(&w->head);
 	if (at > size || size - at != w->head.args_size)
@@ -111,18 +111,19 @@ static bool wish_read(struct wish *w, const char *body, size_t size)
 }
 
 /* Links the caller to who asked, and has him watch, as he wished, before he knows it. 0 or -ENOMEM. */
-static int relate(struct scheduler *s, struct process *self, const struct wish *w, mote_pid asker)
+static int relate(struct scheduler *s, struct process *self, const struct wish *w, const struct signal *request)
 {
+	mote_pid asker = request->msg.from;
 	struct signal *watch = NULL;
 
 	if (!port_is_here(asker.node) && edge_note(self))
 		return -ENOMEM;
-	if (w->head.monitor) {
+	if (w->head.flags & MOTE_MONITOR) {
 		watch = signal_new(s, SIGNAL_MONITOR, sizeof(struct mote_down_info));
 		if (!watch)
 			return -ENOMEM;
-		watch->ref = w->head.monitor;
-		watch->ref_slot = w->head.monitor_slot;
+		watch->ref = request->ref;
+		watch->ref_slot = request->ref_slot;
 		watch->msg.from = asker;
 	}
 	if (w->head.flags & MOTE_LINK && link_add(s, self, asker) < 0) {
@@ -138,7 +139,8 @@ static int relate(struct scheduler *s, struct process *self, const struct wish *
 /* The first that a process does which was spawned from elsewhere. */
 PROCESS_ENTRY static void spawned(void *arg)
 {
-	struct mote_msg *request = mote_receive_type(MOTE_MSG_SPAWNED, MOTE_FOREVER);
+	struct mote_msg *m = mote_receive_type(MOTE_MSG_SPAWNED, MOTE_FOREVER);
+	struct signal *request = container_of(m, struct signal, msg);
 	struct scheduler *s = runtime_enter("spawn");
 	struct process *self = process_self(s);
 	struct answer answer = { 0 };
@@ -146,9 +148,9 @@ PROCESS_ENTRY static void spawned(void *arg)
 	struct wish w;
 	int err;
 
-	(void)wish_read(&w, request->data, request->size);
+	(void)wish_read(&w, request->payload, m->size);
 	sig = signal_new(s, SIGNAL_REPLY, sizeof(answer));
-	err = sig ? relate(s, self, &w, request->from) : -ENOMEM;
+	err = sig ? relate(s, self, &w, request) : -ENOMEM;
 	if (err) {
 		struct mote_reason reason = { .kind = MOTE_ERROR, .code = -err };
 
@@ -158,12 +160,12 @@ PROCESS_ENTRY static void spawned(void *arg)
 		process_exit(self, &reason);
 	}
 	memcpy(sig->payload, &answer, sizeof(answer));
-	sig->ref = container_of(request, struct signal, msg)->ref;
-	sig->ref_slot = container_of(request, struct signal, msg)->ref_slot;
+	sig->ref = request->ref;
+	sig->ref_slot = request->ref_slot;
 	sig->msg.from = process_pid(self);
 	sig->msg.type = MOTE_MSG_SPAWNED;
-	container_of(request, struct signal, msg)->ref = 0;
-	signal_send_pid(s, sig, request->from, true);
+	request->ref = 0;
+	signal_send_pid(s, sig, m->from, true);
 	process_leave(s);
 	((mote_entry_fn)arg)(w.args, w.head.args_size);
 }
@@ -234,11 +236,10 @@ static int opts_check(const struct mote_spawn_on_opts *opts)
 	return opts->args_size > UINT32_MAX - 4096 ? -EMSGSIZE : 0;
 }
 
-static struct signal *wish_new(struct scheduler *s, const struct mote_spawn_on_opts *opts, mote_ref monitor)
+static struct signal *wish_new(struct scheduler *s, const struct mote_spawn_on_opts *opts)
 {
 	struct record_spawn head = {
-		.monitor = monitor.id, .monitor_slot = monitor.slot,
-		.flags = opts->flags & (MOTE_LINK | MOTE_TRAP_EXIT),
+		.flags = opts->flags,
 		.entry_size = (uint32_t)strlen(opts->entry) + 1,
 		.name_size = opts->name ? (uint32_t)strlen(opts->name) + 1 : 1,
 		.args_size = opts->args_size,
@@ -263,56 +264,30 @@ static struct signal *wish_new(struct scheduler *s, const struct mote_spawn_on_o
 	return sig;
 }
 
-/* The monitor's slot, before it is known whom it watches. */
-static int monitor_prepare(struct scheduler *s, struct process *self, mote_node node, mote_ref *ref)
-{
-	struct ref_slot *slot = ref_new(s, self, REF_MONITOR, ref);
-
-	if (slot && !ref_reserve(s, self, slot, (mote_pid){ 0, 0, node.id }))
-		return 0;
-	if (slot)
-		ref_drop(s, self, *ref, false);
-	return -ENOMEM;
-}
-
 static mote_pid spawn_afar(struct scheduler **s, mote_node node, const struct mote_spawn_on_opts *opts, int64_t deadline,
 			   int *err)
 {
-	struct process *self = process_self(*s);
-	mote_ref ref, monitor = { 0 };
-	mote_pid pid = MOTE_NOBODY;
+	unsigned int flags = (opts->flags & MOTE_LINK ? REF_LINK : 0) | (opts->flags & MOTE_MONITOR ? REF_KEEP : 0);
 	struct answer answer = { 0 };
-	struct ref_slot *slot;
+	mote_pid pid = MOTE_NOBODY;
 	struct signal *sig;
 	struct mote_msg *m;
+	mote_ref ref;
 
-	if (opts->flags & MOTE_MONITOR) {
-		*err = monitor_prepare(*s, self, node, &monitor);
-		if (*err)
-			return pid;
-	}
-	sig = wish_new(*s, opts, monitor);
-	*err = sig ? remote_ask(s, sig, node, opts->flags & MOTE_LINK ? REF_LINK : 0, &ref) : -ENOMEM;
+	sig = wish_new(*s, opts);
+	*err = sig ? remote_ask(s, sig, node, flags, &ref) : -ENOMEM;
 	m = *err ? NULL : remote_answer(s, ref, deadline, err);
-	if (m) {
-		if (m->size >= sizeof(answer))
-			memcpy(&answer, m->data, sizeof(answer));
-		*err = answer.err;
-		if (!*err)
-			pid = m->from;
-		held_remove(self, container_of(m, struct signal, msg));
-		signal_free(*s, container_of(m, struct signal, msg));
-	}
-	slot = ref_find(self, monitor.id, monitor.slot);
-	if (*err && slot) {
-		ref_drop(*s, self, monitor, true);
-	} else if (slot && slot->flags & REF_MONITOR) {
-		/* It may have fired already, by way of the mailbox. */
-		slot->target = pid;
-		slot->flags |= REF_WATCHED;
-	}
+	if (!m)
+		return pid;
+	if (m->size >= sizeof(answer))
+		memcpy(&answer, m->data, sizeof(answer));
+	*err = answer.err;
+	if (!*err)
+		pid = m->from;
+	held_remove(process_self(*s), container_of(m, struct signal, msg));
+	signal_free(*s, container_of(m, struct signal, msg));
 	if (!*err && opts->flags & MOTE_MONITOR)
-		*opts->ref = monitor;
+		*opts->ref = ref;
 	return pid;
 }
 

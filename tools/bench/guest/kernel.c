@@ -7,6 +7,8 @@
 #include <liburing.h>
 #include <linux/futex.h>
 #include <mqueue.h>
+#include <poll.h>
+#include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -130,12 +132,13 @@ static void uring_wait_prepare(int side)
 	io_uring_prep_read(sqe, fd[side], &uring_count, sizeof(uring_count), 0);
 }
 
-static void uring_ring_prepare(int side)
+static struct io_uring_sqe *uring_ring_prepare(int side)
 {
 	static const uint64_t one = 1;
 	struct io_uring_sqe *sqe = io_uring_get_sqe(&uring);
 
 	io_uring_prep_write(sqe, peer[!side], &one, sizeof(one), 0);
+	return sqe;
 }
 
 static int uring_enter(unsigned int nr)
@@ -175,13 +178,73 @@ static int uring_turn(int side)
 	return uring_enter(2);
 }
 
+/*
+ * The eventfd is polled once and for all: each write to it is a completion, and nobody need read it. It does not block,
+ * since io_uring hands a write that might to a thread of its own.
+ */
+static int poll_open(void)
+{
+	int err = eventfd_open();
+
+	for (int side = 0; side < 2 && !err; side++)
+		if (fcntl(fd[side], F_SETFL, O_NONBLOCK))
+			err = -errno;
+	return err;
+}
+
+static int poll_join(int side)
+{
+	struct io_uring_sqe *sqe;
+	int err = uring_join(side);
+
+	if (err)
+		return err;
+	sqe = io_uring_get_sqe(&uring);
+	io_uring_prep_poll_multishot(sqe, fd[side], POLLIN | EPOLLET);
+	return check(io_uring_submit(&uring), 1);
+}
+
+/* Only what wakes a side is worth a completion to it. */
+static void poll_ring_prepare(int side)
+{
+	uring_ring_prepare(side)->flags |= IOSQE_CQE_SKIP_SUCCESS;
+}
+
+static int poll_ring(int side)
+{
+	poll_ring_prepare(side);
+	return check(io_uring_submit(&uring), 1);
+}
+
+static int poll_wait(int side)
+{
+	struct io_uring_cqe *cqe;
+	int err = io_uring_submit_and_wait(&uring, 1);
+
+	(void)side;
+	if (err < 0)
+		return err;
+	err = io_uring_peek_cqe(&uring, &cqe);
+	if (err)
+		return err;
+	err = cqe->res < 0 ? cqe->res : 0;
+	io_uring_cqe_seen(&uring, cqe);
+	return err;
+}
+
+static int poll_turn(int side)
+{
+	poll_ring_prepare(side);
+	return poll_wait(side);
+}
+
 const struct wake_way wake_kernel[] = {
 	{ "futex", NULL, NULL, futex_ring, futex_wait, NULL },
 	{ "eventfd", eventfd_open, NULL, word_ring, word_wait, NULL },
 	{ "pipe", pipe_open, NULL, word_ring, word_wait, NULL },
 	{ "unix socketpair", socketpair_open, NULL, word_ring, word_wait, NULL },
 	{ "POSIX message queue", mq_open_both, NULL, mq_ring, mq_wait, NULL },
-	/* Not of an eventfd: io_uring hands a write to it to a thread of its own. */
 	{ "io_uring, pipe write + read in one enter", pipe_open, uring_join, uring_ring, uring_wait, uring_turn },
+	{ "io_uring, eventfd write + poll in one enter", poll_open, poll_join, poll_ring, poll_wait, poll_turn },
 	{ .name = NULL },
 };

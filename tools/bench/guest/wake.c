@@ -19,7 +19,8 @@
 #include <unistd.h>
 
 struct wake_shared *wake_shared;
-static unsigned int rounds = 2000;
+/* Enough for the scheduler to come to rest: the first thousands are cheaper. */
+static unsigned int rounds = 10000;
 static int cpus[2];
 
 int64_t wake_now(void)
