@@ -36,6 +36,8 @@ struct load_connection {
 struct load {
 	int port, count;
 	_Atomic bool stop;
+	bool unsure;		/* a change that may be made or not is no error: it is looked up */
+	_Atomic int looked_up;
 	bool aloud;		/* each acknowledgement is printed, at once */
 	pthread_t *threads;
 	struct load_connection *connections;
@@ -103,11 +105,35 @@ static inline void load_say(const struct load_connection *self, int key)
 		exit(1);
 }
 
+static inline long load_found(const struct load_connection *self, int key, const char *reply, size_t size);
+
+/* What becomes of a change that nobody answered for: nothing is gone that was acknowledged, and what is there was sent. */
+static inline bool load_look_up(struct load_connection *self, struct client *client, int key)
+{
+	struct load_key *state = &self->keys[key];
+	char name[40];
+	const char *reply;
+	long found;
+
+	load_key_name(self->number, key, name);
+	reply = client_call(client, "GET %s", name);
+	found = reply ? load_found(self, key, reply, client->reply_size) : -1;
+	if (found < 0) {
+		snprintf(self->trouble, sizeof(self->trouble), "%s: acknowledged %u, sent %u, found %.100s", name,
+			 state->acked, state->sent, reply ? shown(reply, client->reply_size) : "no reply");
+		return false;
+	}
+	state->acked = state->sent = found;
+	self->load->looked_up++;
+	return true;
+}
+
 static inline bool load_batch(struct load_connection *self, struct client *client, unsigned long long *state,
 			      char *text)
 {
 	int keys[LOAD_PIPELINE], count = (*state = load_mix(*state + 1)) % LOAD_PIPELINE + 1;
 	unsigned int numbers[LOAD_PIPELINE];
+	bool unsure[LOAD_KEYS] = { false };
 	size_t size = 0;
 
 	for (int i = 0; i < count; i++) {
@@ -123,6 +149,9 @@ static inline bool load_batch(struct load_connection *self, struct client *clien
 
 		if (!reply)
 			return false;
+		unsure[keys[i]] |= self->load->unsure && !strncmp(reply, "-TRYAGAIN ", 10);
+		if (unsure[keys[i]])
+			continue;
 		if (reply[0] == '-') {
 			snprintf(self->trouble, sizeof(self->trouble), "%s", shown(reply, strlen(reply)));
 			return false;
@@ -132,6 +161,9 @@ static inline bool load_batch(struct load_connection *self, struct client *clien
 		if (self->load->aloud)
 			load_say(self, keys[i]);
 	}
+	for (int key = 0; key < LOAD_KEYS; key++)
+		if (unsure[key] && !load_look_up(self, client, key))
+			return false;
 	return true;
 }
 
