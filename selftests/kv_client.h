@@ -559,14 +559,14 @@ static inline const char *client_call(struct client *client, const char *format,
 {
 	const char *argv[64];
 	size_t sizes[64];
-	char text[4096];
+	char text[4096], *rest;
 	va_list values;
 	int argc = 0;
 
 	va_start(values, format);
 	vsnprintf(text, sizeof(text), format, values);
 	va_end(values);
-	for (char *word = strtok(text, " "); word && argc < 64; word = strtok(NULL, " ")) {
+	for (char *word = strtok_r(text, " ", &rest); word && argc < 64; word = strtok_r(NULL, " ", &rest)) {
 		argv[argc] = word;
 		sizes[argc++] = strlen(word);
 	}

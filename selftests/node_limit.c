@@ -195,7 +195,7 @@ static void many_senders_wait(void)
 	peer_start(&b, "b");
 	k = keeper_on(&b, 3, MOTE_MAILBOX_BLOCK);
 	for (int i = 0; i < 10; i++) {
-		s[i] = (struct sender){ k.pid, mote_self(), test_rounds(500) };
+		s[i] = (struct sender){ .to = k.pid, .boss = mote_self(), .n = test_rounds(500) };
 		mote_spawn(sender, &s[i]);
 	}
 	keeper_take(&k, (uint32_t)(10 * s[0].n));

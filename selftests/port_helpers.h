@@ -141,6 +141,15 @@ static inline void node_stop(unsigned int slots)
 	}
 }
 
+/* Forgets what the hooks have seen. */
+static inline void node_reset(void)
+{
+	last_up = last_down = NULL;
+	nr_ups = nr_downs = nr_unreachables = nr_rooms = 0;
+	nr_records = 0;
+	on_record = NULL;
+}
+
 /* One round of a slot's loop; sleeps until a ring, or for a minute, which is a lost wake: false. */
 static inline bool loop_once(unsigned int slot, int ms)
 {
@@ -159,18 +168,20 @@ static inline bool loop_once(unsigned int slot, int ms)
 #define UNTIL(condition) \
 	({ \
 		int64_t until_ = test_now_ms() + WAIT_S * 1000; \
-		while (!(condition) && test_now_ms() < until_) \
+		bool ok_; \
+		while (!(ok_ = (condition)) && test_now_ms() < until_) \
 			loop_once(0, 20); \
-		EXPECT(condition); \
+		ok_ || (selftest_complain(__FILE__, __LINE__, #condition), false); \
 	})
 
 /* Without a loop: of a node that is to stand still, or of the test itself. */
 #define AWAIT(condition) \
 	({ \
 		int64_t until_ = test_now_ms() + WAIT_S * 1000; \
-		while (!(condition) && test_now_ms() < until_) \
+		bool ok_; \
+		while (!(ok_ = (condition)) && test_now_ms() < until_) \
 			test_nap(1); \
-		EXPECT(condition); \
+		ok_ || (selftest_complain(__FILE__, __LINE__, #condition), false); \
 	})
 
 /* Connects to a node by name and returns the carrier. */
@@ -202,7 +213,10 @@ static inline bool send_record(struct carrier *c, uint32_t type, const void *bod
 	return true;
 }
 
-/* Another OS process of the case. It passes if it returns with nothing complained of. */
+/*
+ * Another OS process of the case. It passes if it returns with nothing complained of. Before the caller is a node: TSan
+ * allows no threads in what was forked by several.
+ */
 static inline pid_t node_fork(void (*fn)(void *arg), void *arg)
 {
 	pid_t pid;
@@ -211,10 +225,7 @@ static inline pid_t node_fork(void (*fn)(void *arg), void *arg)
 	pid = fork();
 	if (pid)
 		return pid;
-	/* Of the parent's, if that is a node. */
-	port_forget();
-	nr_ups = nr_downs = nr_unreachables = nr_rooms = 0;
-	nr_records = 0;
+	node_reset();
 	atomic_store(&selftest_failed, 0);
 	fn(arg);
 	fflush(stdout);
@@ -271,6 +282,7 @@ static inline void test_stage(unsigned int stage)
 static inline void port_case(const char *name, void (*fn)(void))
 {
 	memset(shared, 0, sizeof(*shared));
+	node_reset();
 	selftest_case(name, fn);
 }
 

@@ -71,8 +71,9 @@ void port_stop(void)
 {
 	if (!port_ops)
 		return;
-	port_ops->stop();
+	/* First: news may lie in carriers. */
 	carriers_stop();
+	port_ops->stop();
 	port_ops = NULL;
 	port_node = 0;
 	own_name[0] = 0;

@@ -31,7 +31,7 @@
 #define LANE_BYTES	(UINT64_C(1) << 20)
 #define SLOTS_MAX	256
 #define PATIENCE_MS	5000		/* for a handshake */
-#define AGAIN_MS	10		/* until the next try, of what others have to be done with first */
+#define AGAIN_MS	3		/* until the next try, of what others have to be done with first */
 #define HELD_MS		2		/* until core is offered again what it has refused */
 #define CROWDED_MS	100		/* until the next try to accept, without descriptors or memory */
 
