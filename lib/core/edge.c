@@ -31,6 +31,14 @@ static _Atomic(struct edges *) all;		/* pushed only */
 static struct lock down_lock;			/* numbers are given one by one, each before the next is the latest */
 static _Atomic uint64_t latest;			/* number of the node that went last */
 
+static void sweep_send(struct scheduler *s, struct edges *e, uint64_t serial)
+{
+	e->sweep.to = serial;
+	/* seq_cst, before the push: whatever went by this number is in front of it */
+	e->sweep.ref = atomic_load(&latest);
+	signal_send(s, &e->sweep, e->slot, true);
+}
+
 int edge_note(struct process *p)
 {
 	struct extra *extra = process_extra(p);
@@ -54,8 +62,11 @@ int edge_note(struct process *p)
 							      memory_order_relaxed))
 			;
 	}
-	/* seq_cst: before the look at the node's state; edges_cut() reads it after that was set */
+	/* seq_cst: before the looks at the node's state, and at the latest number; edges_cut() does the reverse */
 	atomic_store(&e->serial, process_serial(p));
+	/* The edge may be the other side's doing, and its node gone while that was in the inbox. */
+	if (atomic_load(&latest) && !atomic_exchange(&e->queued, true))
+		sweep_send(scheduler_self(), e, process_serial(p));
 	return 0;
 }
 
@@ -67,14 +78,6 @@ void edge_node_down(struct node *n)
 	atomic_store(&n->state, MOTE_NODE_DOWN);
 	atomic_store(&latest, n->down_seq);
 	lock_drop(&down_lock);
-}
-
-static void sweep_send(struct scheduler *s, struct edges *e, uint64_t serial)
-{
-	e->sweep.to = serial;
-	/* seq_cst, before the push: whatever went by this number is in front of it */
-	e->sweep.ref = atomic_load(&latest);
-	signal_send(s, &e->sweep, e->slot, true);
 }
 
 void edges_cut(struct scheduler *s)
@@ -106,11 +109,16 @@ void edge_sweep(struct scheduler *s, struct process *p, struct signal *sig)
 		sweep_send(s, e, process_serial(p));
 }
 
-void edge_sweep_dropped(struct signal *sig)
+void edge_sweep_dropped(struct scheduler *s, struct signal *sig)
 {
 	struct edges *e = container_of(sig, struct edges, sweep);
+	uint64_t to = sig->to, serial;
 
+	/* seq_cst: as in edge_sweep(). The slot's next tenant may have been passed over, since this was on its way. */
 	atomic_store(&e->queued, false);
+	serial = atomic_load(&e->serial);
+	if (serial && serial != to && !atomic_exchange(&e->queued, true))
+		sweep_send(s, e, serial);
 }
 
 void edges_end(struct process *p)

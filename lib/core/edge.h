@@ -25,7 +25,7 @@ void edges_cut(struct scheduler *s);
 /* SIGNAL_SWEEP has reached p. */
 void edge_sweep(struct scheduler *s, struct process *p, struct signal *sig);
 /* It has reached nobody. */
-void edge_sweep_dropped(struct signal *sig);
+void edge_sweep_dropped(struct scheduler *s, struct signal *sig);
 
 /* p is dead: it has none. */
 void edges_end(struct process *p);

@@ -233,7 +233,7 @@ static void hook_unreachable(struct scheduler *s, uint32_t id, const char *name,
 	if (up)
 		connected(s, name, up->id, 0);
 	else if (name && *name)
-		connected(s, name, 0, err == -ENOENT ? -ESRCH : err);
+		connected(s, name, 0, err == -ENOENT || err == -ECONNREFUSED || err == -EPROTO ? -ESRCH : err);
 	if (n && node_state(n) == MOTE_NODE_CONNECTING)
 		node_gone(s, n);
 }

@@ -180,7 +180,7 @@ void signal_undeliverable(struct scheduler *s, struct signal *sig, uint32_t slot
 		watching_refuse(s, sig, dead);
 		return;
 	case SIGNAL_SWEEP:
-		edge_sweep_dropped(sig);
+		edge_sweep_dropped(s, sig);
 		return;
 	case SIGNAL_REPLY:
 		if (sig->msg.type == MOTE_MSG_SPAWNED)

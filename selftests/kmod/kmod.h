@@ -32,7 +32,7 @@
 #define DATA	((__u64)MOTE_DATA_MIN)
 
 #undef TEST_TIMEOUT_DEFAULT
-#define TEST_TIMEOUT_DEFAULT	150
+#define TEST_TIMEOUT_DEFAULT	90
 
 struct node {
 	int fd;

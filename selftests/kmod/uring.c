@@ -68,7 +68,7 @@ FIXTURE_TEARDOWN(commands)
 #define EXPECT_CQE(data, result) \
 	({ \
 		struct io_uring_cqe cqe_; \
-		EXPECT_EQ(0, uring_next(&self->ring, &cqe_, SOON_MS)); \
+		ASSERT_EQ(0, uring_next(&self->ring, &cqe_, SOON_MS)); \
 		EXPECT_EQ(data, cqe_.user_data); \
 		EXPECT_EQ(result, cqe_.res); \
 	})
@@ -77,7 +77,7 @@ FIXTURE_TEARDOWN(commands)
 	({ \
 		struct io_uring_cqe cqe_; \
 		uring_sqe(&self->ring, 0xaaaa)->opcode = IORING_OP_NOP; \
-		EXPECT_EQ(0, uring_next(&self->ring, &cqe_, SOON_MS)); \
+		ASSERT_EQ(0, uring_next(&self->ring, &cqe_, SOON_MS)); \
 		EXPECT_EQ(0xaaaa, cqe_.user_data) \
 			TH_LOG("result %d", cqe_.res); \
 	})
