@@ -336,7 +336,7 @@ static void late_asker(void *arg)
 	const struct asker *a = arg;
 	int err = mote_call(a->server, NEVER, NULL, 0, NULL, PATIENCE);
 
-	EXPECT_EQ(err, -ESRCH);
+	EXPECT_EQ(err, -ECONNRESET);
 	mote_send(a->boss, STOP, NULL, 0);
 }
 
@@ -365,14 +365,14 @@ int main(int argc, char **argv)
 	if (nodes_begin(argc, argv, entries))
 		return nodes_other();
 	EXPECT_EQ(mote_entry_register("asker", asker), 0);
-	selftest_process("calls of a server there", calls);
-	selftest_process("crowds call both ways", crowds_call);
-	selftest_process("a thousand requests at once, answers taken in any order", many_requests);
-	selftest_process("a deadline: no late reply ever", too_late);
-	selftest_process("the death of who was asked", death_of_the_asked);
-	selftest_process("the answer of a third node", answered_by_a_third);
-	selftest_process("the death of the asker's node", death_of_the_asker);
-	selftest_process("aliases", aliases);
-	selftest_process("calls under way when the node dies", calls_into_death);
+	nodes_case("calls of a server there", calls);
+	nodes_case("crowds call both ways", crowds_call);
+	nodes_case("a thousand requests at once, answers taken in any order", many_requests);
+	nodes_case("a deadline: no late reply ever", too_late);
+	nodes_case("the death of who was asked", death_of_the_asked);
+	nodes_case("the answer of a third node", answered_by_a_third);
+	nodes_case("the death of the asker's node", death_of_the_asker);
+	nodes_case("aliases", aliases);
+	nodes_case("calls under way when the node dies", calls_into_death);
 	return nodes_done();
 }

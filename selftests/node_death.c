@@ -351,12 +351,12 @@ int main(int argc, char **argv)
 
 	if (nodes_begin(argc, argv, entries))
 		return nodes_other();
-	selftest_process("SIGKILL in full flight: no gap, then DOWN", under_load);
-	selftest_process("by its own hand, after its last message", by_its_own_hand);
-	selftest_process("nothing is lost that was sent before an answer", what_was_seen_to_be_sent);
-	selftest_process("a thousand links and two thousand monitors", a_thousand_mourners);
-	selftest_process("links and monitors made and unmade meanwhile", ties);
-	selftest_process("spawns under way", spawns_into_death);
-	selftest_process("floods both ways", floods_into_death);
+	nodes_case("SIGKILL in full flight: no gap, then DOWN", under_load);
+	nodes_case("by its own hand, after its last message", by_its_own_hand);
+	nodes_case("nothing is lost that was sent before an answer", what_was_seen_to_be_sent);
+	nodes_case("a thousand links and two thousand monitors", a_thousand_mourners);
+	nodes_case("links and monitors made and unmade meanwhile", ties);
+	nodes_case("spawns under way", spawns_into_death);
+	nodes_case("floods both ways", floods_into_death);
 	return nodes_done();
 }

@@ -171,9 +171,9 @@ int main(int argc, char **argv)
 
 	if (nodes_begin(argc, argv, entries))
 		return nodes_other();
-	selftest_process("the table of exit signals, both ways", all_rows);
-	selftest_process("messages, then EXIT, then DOWN", order);
-	selftest_process("kill ends what computes", kill_acts);
-	selftest_process("who gets DOWN finds the name gone", names_are_gone);
+	nodes_case("the table of exit signals, both ways", all_rows);
+	nodes_case("messages, then EXIT, then DOWN", order);
+	nodes_case("kill ends what computes", kill_acts);
+	nodes_case("who gets DOWN finds the name gone", names_are_gone);
 	return nodes_done();
 }

@@ -375,12 +375,12 @@ int main(int argc, char **argv)
 
 	if (nodes_begin(argc, argv, entries))
 		return nodes_other();
-	selftest_process("BLOCK: a sender waits, others don't", a_sender_waits);
-	selftest_process("BLOCK: many senders, in order", many_senders_wait);
-	selftest_process("BLOCK: deadlines, and an exit while waiting", deadlines);
-	selftest_process("BLOCK: the receiver dies, or its node: all go on", let_go);
-	selftest_process("DROP: dropped there, and counted", drop);
-	selftest_process("KILL: the receiver ends", kills);
-	selftest_process("BLOCK: messages, then EXIT and DOWN", order);
+	nodes_case("BLOCK: a sender waits, others don't", a_sender_waits);
+	nodes_case("BLOCK: many senders, in order", many_senders_wait);
+	nodes_case("BLOCK: deadlines, and an exit while waiting", deadlines);
+	nodes_case("BLOCK: the receiver dies, or its node: all go on", let_go);
+	nodes_case("DROP: dropped there, and counted", drop);
+	nodes_case("KILL: the receiver ends", kills);
+	nodes_case("BLOCK: messages, then EXIT and DOWN", order);
 	return nodes_done();
 }

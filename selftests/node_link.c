@@ -375,13 +375,13 @@ int main(int argc, char **argv)
 
 	if (nodes_begin(argc, argv, entries))
 		return nodes_other();
-	selftest_process("a link is symmetric", symmetric);
-	selftest_process("at most one per pair; either side unlinks; and anew", idempotent);
-	selftest_process("a link to the dead is EXIT noproc", noproc);
-	selftest_process("an EXIT already in the mailbox stays after mote_unlink", exit_in_mailbox_stays);
-	selftest_process("ten thousand links, ended one by one and with their node", ten_thousand);
-	selftest_process("race: no EXIT after mote_unlink has returned", race_unlink_exit);
-	selftest_process("race: link and unlink cross, both ends agree", race_crossing);
-	selftest_process("race: link against exit always ends in an EXIT", race_link_exit);
+	nodes_case("a link is symmetric", symmetric);
+	nodes_case("at most one per pair; either side unlinks; and anew", idempotent);
+	nodes_case("a link to the dead is EXIT noproc", noproc);
+	nodes_case("an EXIT already in the mailbox stays after mote_unlink", exit_in_mailbox_stays);
+	nodes_case("ten thousand links, ended one by one and with their node", ten_thousand);
+	nodes_case("race: no EXIT after mote_unlink has returned", race_unlink_exit);
+	nodes_case("race: link and unlink cross, both ends agree", race_crossing);
+	nodes_case("race: link against exit always ends in an EXIT", race_link_exit);
 	return nodes_done();
 }

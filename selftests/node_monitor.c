@@ -224,12 +224,12 @@ int main(int argc, char **argv)
 
 	if (nodes_begin(argc, argv, entries))
 		return nodes_other();
-	selftest_process("DOWN and EXIT carry the reason", every_reason);
-	selftest_process("the longest reason", the_longest_reason);
-	selftest_process("a crash there: its signal", crashes);
-	selftest_process("of the dead: noproc", noproc);
-	selftest_process("each monitor is one of its own", each_its_own);
-	selftest_process("MOTE_FLUSH leaves no DOWN", flush);
-	selftest_process("race: demonitor against DOWN", race_demonitor);
+	nodes_case("DOWN and EXIT carry the reason", every_reason);
+	nodes_case("the longest reason", the_longest_reason);
+	nodes_case("a crash there: its signal", crashes);
+	nodes_case("of the dead: noproc", noproc);
+	nodes_case("each monitor is one of its own", each_its_own);
+	nodes_case("MOTE_FLUSH leaves no DOWN", flush);
+	nodes_case("race: demonitor against DOWN", race_demonitor);
 	return nodes_done();
 }

@@ -441,15 +441,15 @@ int main(int argc, char **argv)
 
 	if (nodes_begin(argc, argv, entries))
 		return nodes_other();
-	selftest_process("one sender: in order, none lost, none twice", in_order);
-	selftest_process("many senders, each in order", many_senders);
-	selftest_process("floods both ways", floods);
-	selftest_process("all sizes, also beyond the ring, in order with small ones", all_sizes);
-	selftest_process("large ones of many senders, both ways", large_floods);
-	selftest_process("to the dead, and to a dead node: 0, and it vanishes", to_the_dead);
-	selftest_process("sent on from node to node", a_ring_of_three);
-	selftest_process("from a foreign thread", from_a_foreign_thread);
-	selftest_process("no timers for processes there: -EINVAL", timers);
-	selftest_process("what was sent before an end arrives", last_words);
+	nodes_case("one sender: in order, none lost, none twice", in_order);
+	nodes_case("many senders, each in order", many_senders);
+	nodes_case("floods both ways", floods);
+	nodes_case("all sizes, also beyond the ring, in order with small ones", all_sizes);
+	nodes_case("large ones of many senders, both ways", large_floods);
+	nodes_case("to the dead, and to a dead node: 0, and it vanishes", to_the_dead);
+	nodes_case("sent on from node to node", a_ring_of_three);
+	nodes_case("from a foreign thread", from_a_foreign_thread);
+	nodes_case("no timers for processes there: -EINVAL", timers);
+	nodes_case("what was sent before an end arrives", last_words);
 	return nodes_done();
 }

@@ -373,17 +373,17 @@ int main(int argc, char **argv)
 		return nodes_other();
 	for (const struct entry *e = entries; e->name; e++)
 		EXPECT_EQ(mote_entry_register(e->name, e->fn), 0);
-	selftest_process("arguments of all sizes, there and here", arguments);
-	selftest_process("errors", errors);
-	selftest_process("entry points come and go", registering);
-	selftest_process("link and monitor are atomic with the spawn", atomic_link_and_monitor);
-	selftest_process("a spawner that is linked is taken along", taken_along);
-	selftest_process("born trapping exits", trapping);
-	selftest_process("names there: spawn, whereis, send, monitor", named);
-	selftest_process("names here, by way of one's own node", names_here);
-	selftest_process("names on no node", names_nowhere);
-	selftest_process("a far process is not to be registered here", names_of_others);
-	selftest_process("a node that does not answer: -ETIMEDOUT, nothing is left behind", stopped);
-	selftest_process("a crowd there", crowd);
+	nodes_case("arguments of all sizes, there and here", arguments);
+	nodes_case("errors", errors);
+	nodes_case("entry points come and go", registering);
+	nodes_case("link and monitor are atomic with the spawn", atomic_link_and_monitor);
+	nodes_case("a spawner that is linked is taken along", taken_along);
+	nodes_case("born trapping exits", trapping);
+	nodes_case("names there: spawn, whereis, send, monitor", named);
+	nodes_case("names here, by way of one's own node", names_here);
+	nodes_case("names on no node", names_nowhere);
+	nodes_case("a far process is not to be registered here", names_of_others);
+	nodes_case("a node that does not answer: -ETIMEDOUT, nothing is left behind", stopped);
+	nodes_case("a crowd there", crowd);
 	return nodes_done();
 }

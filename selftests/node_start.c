@@ -247,8 +247,7 @@ static void hasty_caller(void *arg)
 {
 	struct started s;
 
-	(void)arg;
-	start_opts(&s, (struct mote_node_start_opts){ .name = "b" });
+	start_opts(&s, (struct mote_node_start_opts){ .name = arg });
 	close(s.peer.in);
 }
 
@@ -269,10 +268,13 @@ static void killed_meanwhile(void)
 	int nodes;
 
 	for (unsigned long i = 0; i < n; i++) {
-		mote_ref ref;
-		mote_pid p = mote_spawn_monitor(hasty_caller, NULL, &ref);
+		char name[32];
 		struct mote_msg *m;
+		mote_ref ref;
+		mote_pid p;
 
+		snprintf(name, sizeof(name), "b%lu", i);
+		p = mote_spawn_monitor(hasty_caller, name, &ref);
 		mote_sleep(mote_in_us(test_random(&seed) % 20000));
 		mote_exit_pid(p, MOTE_REASON_KILL);
 		m = mote_receive_ref(ref, PATIENCE);
@@ -415,15 +417,15 @@ int main(int argc, char **args)
 
 	if (nodes_begin(argc, args, entries))
 		return nodes_other();
-	selftest_process("a node is started, lives, and ends", lives_and_ends);
-	selftest_process("the keeper says what the end was", what_its_end_was);
-	selftest_process("a caller that does not trap is taken along", takes_its_caller_along);
-	selftest_process("the keeper is told to exit: SIGTERM, then SIGKILL", told_to_exit);
-	selftest_process("the caller ends: so does the node", the_caller_ends);
-	selftest_process("the caller is killed in the middle of it", killed_meanwhile);
-	selftest_process("failures", failures);
-	selftest_process("the environment; MOTE_NODE in any case", environments);
-	selftest_process("several", several);
+	nodes_case("a node is started, lives, and ends", lives_and_ends);
+	nodes_case("the keeper says what the end was", what_its_end_was);
+	nodes_case("a caller that does not trap is taken along", takes_its_caller_along);
+	nodes_case("the keeper is told to exit: SIGTERM, then SIGKILL", told_to_exit);
+	nodes_case("the caller ends: so does the node", the_caller_ends);
+	nodes_case("the caller is killed in the middle of it", killed_meanwhile);
+	nodes_case("failures", failures);
+	nodes_case("the environment; MOTE_NODE in any case", environments);
+	nodes_case("several", several);
 	selftest_case("the runtime stops: so does the node", the_runtime_stops);
 	selftest_case("no node without a name", without_a_name);
 	return nodes_done();

@@ -19,7 +19,7 @@
  *
  *		if (nodes_begin(argc, argv, entries))
  *			return nodes_other();
- *		selftest_process("...", case_of);
+ *		nodes_case("...", case_of);
  *		return nodes_done();
  *	}
  *
@@ -149,6 +149,8 @@ static inline void puppet(const void *args, size_t size)
 		const struct mote_exit_info *e = mote_msg_exit(m);
 		const struct mote_down_info *d = mote_msg_down(m);
 
+		if (e && !mote_pid_valid(e->pid))	/* the runtime stops */
+			return;
 		if (e)
 			puppet_tell(boss, GOT_EXIT, e->pid, &e->reason);
 		else if (d)
@@ -213,6 +215,21 @@ static inline struct mote_process_info far_info(mote_pid puppet)
 	return info;
 }
 
+/* Connections that were cut, and why; not the processes that end in errors, as they should. */
+static void nodes_log(int level, const char *text, void *arg)
+{
+	(void)arg;
+	if (level == MOTE_LOG_ERROR && !strncmp(text, "node ", 5))
+		test_note("node %s: %s", nodes_name, text);
+}
+
+static const struct mote_opts nodes_opts = { .size = sizeof(nodes_opts), .log = nodes_log };
+
+static inline void nodes_case(const char *name, void (*fn)(void))
+{
+	selftest_process_opts(name, fn, &nodes_opts);
+}
+
 /* --- the other node's side */
 
 static const struct entry *nodes_entries;
@@ -247,7 +264,7 @@ static inline int nodes_other(void)
 		EXPECT_EQ(mote_entry_register(e->name, e->fn), 0);
 	for (const struct entry *e = nodes_entries; e->name; e++)
 		EXPECT_EQ(mote_entry_register(e->name, e->fn), 0);
-	err = mote_run(other_main, NULL, NULL);
+	err = mote_run(other_main, NULL, &nodes_opts);
 	if (err)
 		test_note("node %s: mote_run: %d", nodes_name, err);
 	return err || atomic_load(&selftest_failed) ? 1 : 0;

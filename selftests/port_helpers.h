@@ -35,10 +35,11 @@ static struct test_shared *shared;
 static char test_dir[64];
 
 /* What the hooks of this node have seen. */
-static struct carrier *last_up, *last_down;
-static enum port_end last_why;
-static uint32_t last_node;
-static int last_err;
+static struct carrier *_Atomic last_up, *_Atomic last_down;
+static _Atomic enum port_end last_why;
+static _Atomic uint32_t last_node;
+static _Atomic int last_err;
+static bool release_downs;		/* at once, by the hook */
 static _Atomic unsigned int nr_ups, nr_downs, nr_unreachables, nr_rooms;
 static _Atomic uint64_t nr_records;
 static bool (*on_record)(struct carrier *c, const struct record *head, const void *body);
@@ -91,6 +92,8 @@ static void hook_down(struct scheduler *s, struct carrier *c, enum port_end why)
 	(void)s;
 	last_down = c;
 	last_why = why;
+	if (release_downs)
+		carrier_release(c);
 	nr_downs++;
 }
 
@@ -148,6 +151,7 @@ static inline void node_reset(void)
 	nr_ups = nr_downs = nr_unreachables = nr_rooms = 0;
 	nr_records = 0;
 	on_record = NULL;
+	release_downs = false;
 }
 
 /* One round of a slot's loop; sleeps until a ring, or for a minute, which is a lost wake: false. */

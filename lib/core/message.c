@@ -3,6 +3,7 @@
  * Sending, and messages as blocks that change hands.
  */
 #include "core/limit.h"
+#include "core/node.h"
 #include "core/outbox.h"
 #include "core/process.h"
 #include "core/remote.h"
@@ -91,12 +92,15 @@ static int room_for(struct scheduler *s, struct process *p, uint64_t serial, str
 static int room_afar(struct scheduler *s, mote_pid to, struct signal *sig, int64_t deadline)
 {
 	struct process *self = s && s->current ? process_self(s) : NULL;
-	bool hold = self && sig && !sig->held;
+	struct node *n = node_get(to.node);
+	bool hold = self && !sig->held;
 	int err;
 
+	if (!n)
+		return 0;
 	if (hold)
 		held_add(self, sig);
-	err = remote_room(s, to, deadline);
+	err = remote_room(s, n, to, deadline);
 	if (hold)
 		held_remove(self, sig);
 	return err;
@@ -106,14 +110,15 @@ static int room_afar(struct scheduler *s, mote_pid to, struct signal *sig, int64
 static __attribute__((noinline)) int send_afar(struct scheduler *s, mote_pid to, uint32_t type, const void *data,
 					       size_t size, int64_t deadline)
 {
+	struct node *n = mote_pid_valid(to) ? node_get(to.node) : NULL;
 	int err = 0;
 
-	if (mote_pid_valid(to)) {
-		err = room_afar(s, to, NULL, deadline);
+	if (likely(n)) {
+		err = remote_room(s, n, to, deadline);
 		if (s)
 			s = scheduler_self();
-		if (!err)
-			err = remote_message(s, to, type, data, size);
+		if (likely(!err))
+			err = remote_message(s, n, to, type, data, size);
 	}
 	send_leave(s);
 	return err;

@@ -25,7 +25,7 @@ struct node {
 	struct signal *first, *last;		/* to be written, in order */
 	size_t written;				/* of the first one's body, which is larger than a record */
 	bool large;				/* the first one's total has been announced */
-	bool dirty;				/* something is reserved and not committed */
+	_Atomic bool dirty;			/* something is reserved and not committed; written under the lock */
 
 	_Atomic(struct signal *) stack __attribute__((aligned(CACHE_LINE)));	/* newest first */
 	_Atomic uint64_t queued;		/* bytes of both */

@@ -40,6 +40,7 @@ int mote_send_name_on(mote_node node, const char *name, uint32_t type, const voi
 	struct scheduler *s;
 	mote_pid to = { 0, 0, node.id };
 	struct signal *sig;
+	struct node *n;
 	int err = name_check(node, name);
 
 	if (!err && port_is_here(node.id)) {
@@ -51,8 +52,9 @@ int mote_send_name_on(mote_node node, const char *name, uint32_t type, const voi
 		err = -EINVAL;
 	else if (!err && size > UINT32_MAX - sizeof(struct signal) - 256)
 		err = -EMSGSIZE;
-	if (!err)
-		err = remote_room(s, to, INT64_MAX);
+	n = err ? NULL : node_get(node.id);
+	if (n)
+		err = remote_room(s, n, to, INT64_MAX);
 	if (s)
 		s = scheduler_self();
 	if (!err) {

@@ -209,7 +209,9 @@ void ref_consumed(struct process *p, struct signal *sig)
 		return;
 	slot->queued--;
 	if (slot->message == sig) {
-		while (slot->queued && next && !(next->ref == sig->ref && next->kind == sig->kind))
+		/* Of a spawn it is the answer, and then DOWN. */
+		while (slot->queued && next &&
+		       !(next->ref == sig->ref && (next->kind == SIGNAL_REPLY || next->kind == SIGNAL_DOWN)))
 			next = next->next;
 		slot->message = slot->queued ? next : NULL;
 	}

@@ -13,6 +13,7 @@
 #include "core/remote.h"
 #include "core/edge.h"
 #include "core/node.h"
+#include "port/fence.h"
 
 #include <mote/info.h>
 
@@ -24,12 +25,11 @@
 #define BATCH		32
 #define HOLDS_MAX	1024			/* full mailboxes that a process remembers */
 
-/* What each scheduler has written for a stream and not committed. */
+/* What each scheduler has written for a stream, and, as node.dirty says, may not have committed. */
 static struct stream {
-	struct lock lock;			/* the overseer flushes, too */
-	struct node *node;			/* of the latest message */
+	_Atomic(struct node *) node;		/* of the latest message; the overseer reads it */
 	uint64_t generation;			/* the scheduler's then */
-	unsigned int run, uncommitted;
+	unsigned int run;
 } __attribute__((aligned(2 * CACHE_LINE))) streams[256];
 
 /* What is written behind the head. */
@@ -126,7 +126,8 @@ static bool write_large(struct node *n, const struct signal *sig, const struct b
 			return false;
 		head_fill(r, RECORD_LARGE, sig, 0);
 		r->ref = body->size;
-		n->large = n->dirty = true;
+		n->large = true;
+		atomic_store_explicit(&n->dirty, true, memory_order_relaxed);
 		n->written = 0;
 	}
 	while (n->written < body->size) {
@@ -138,7 +139,7 @@ static bool write_large(struct node *n, const struct signal *sig, const struct b
 		head_fill(r, RECORD_PART, sig, 0);
 		memcpy(r + 1, body->data + n->written, part);
 		n->written += part;
-		n->dirty = true;
+		atomic_store_explicit(&n->dirty, true, memory_order_relaxed);
 	}
 	return true;
 }
@@ -163,7 +164,7 @@ static bool write_signal(struct node *n, const struct signal *sig)
 	if (unlikely(n->large))
 		r->flags = RECORD_FLAG_LARGE;
 	n->large = false;
-	n->dirty = true;
+	atomic_store_explicit(&n->dirty, true, memory_order_relaxed);
 	if (prefix)
 		memcpy(r + 1, &body.reason, prefix);
 	if (body.size)
@@ -196,9 +197,9 @@ static void lightened(struct scheduler *s, struct node *n, uint64_t bytes);
 
 static void commit(struct node *n)
 {
-	if (n->dirty)
+	if (atomic_load_explicit(&n->dirty, memory_order_relaxed))
 		carrier_commit(n->carrier);
-	n->dirty = false;
+	atomic_store_explicit(&n->dirty, false, memory_order_relaxed);
 }
 
 /* With the lock. What can not be sent any more: in order, to be answered without it. */
@@ -247,7 +248,7 @@ void remote_push(struct scheduler *s, struct node *n)
 			signal_unreachable(s, dead, to);
 		}
 		/* seq_cst: who pushed and found the lock taken has pushed before this look */
-		atomic_thread_fence(memory_order_seq_cst);
+		full_fence();
 	} while (atomic_load_explicit(&n->stack, memory_order_relaxed) ||
 		 atomic_load_explicit(&n->roomy, memory_order_relaxed));
 }
@@ -256,7 +257,7 @@ void remote_room_found(struct scheduler *s, struct node *n)
 {
 	atomic_store_explicit(&n->roomy, true, memory_order_relaxed);
 	/* seq_cst: as in node_push(); who has the lock, and found no room, looks again */
-	atomic_thread_fence(memory_order_seq_cst);
+	full_fence();
 	remote_push(s, n);
 }
 
@@ -270,7 +271,7 @@ static void node_push(struct scheduler *s, struct node *n, struct signal *sig)
 		sig->next = top;
 	while (!atomic_compare_exchange_weak_explicit(&n->stack, &top, sig, memory_order_release, memory_order_relaxed));
 	/* seq_cst: with remote_push() of who has the lock now */
-	atomic_thread_fence(memory_order_seq_cst);
+	full_fence();
 	remote_push(s, n);
 }
 
@@ -291,40 +292,33 @@ void remote_send(struct scheduler *s, struct signal *sig, mote_pid to)
 /* Whether what was just written, the lock still held, may wait for more of it. */
 static bool stream_on(struct scheduler *s, struct node *n)
 {
+	uint64_t generation;
 	struct stream *st;
-	bool wait;
 
-	if (!s || !s->current)
+	if (unlikely(!s || !s->current))
 		return false;
 	st = &streams[s->index];
-	lock_take(&st->lock);
-	if (st->node != n || st->generation != s->generation) {
-		st->node = n;
-		st->generation = s->generation;
-		st->run = st->uncommitted = 0;
+	generation = atomic_load_explicit(&s->generation, memory_order_relaxed);
+	if (atomic_load_explicit(&st->node, memory_order_relaxed) != n || st->generation != generation) {
+		/* relaxed: nodes stay; for the overseer it is a hint where to look */
+		atomic_store_explicit(&st->node, n, memory_order_relaxed);
+		st->generation = generation;
+		st->run = 0;
 	}
-	wait = ++st->run >= STREAM && ++st->uncommitted < BATCH;
-	if (!wait)
-		st->uncommitted = 0;
-	lock_drop(&st->lock);
-	if (wait)
-		atomic_store_explicit(&s->holds_back, true, memory_order_relaxed);
-	return wait;
+	if (++st->run < STREAM || st->run % BATCH == 0)
+		return false;
+	atomic_store_explicit(&s->holds_back, true, memory_order_relaxed);
+	return true;
 }
 
 void remote_flush(struct scheduler *s, struct scheduler *from)
 {
-	struct stream *st = &streams[from->index];
-	struct node *n = NULL;
+	struct node *n = atomic_load_explicit(&streams[from->index].node, memory_order_relaxed);
 
-	lock_take(&st->lock);
-	if (st->uncommitted)
-		n = st->node;
-	st->uncommitted = 0;
-	lock_drop(&st->lock);
-	if (!n)
+	/* relaxed: what this scheduler has written is seen; for the overseer it is a hint */
+	if (!n || !atomic_load_explicit(&n->dirty, memory_order_relaxed))
 		return;
-	/* Whoever has the lock commits before he drops it, or is another stream, which will not be long. */
+	/* Who holds it is not long, and may be in the middle of what has to be committed here. */
 	lock_take(&n->lock);
 	if (n->carrier)
 		commit(n);
@@ -332,16 +326,14 @@ void remote_flush(struct scheduler *s, struct scheduler *from)
 	remote_push(s, n);
 }
 
-int remote_message(struct scheduler *s, mote_pid to, uint32_t type, const void *data, size_t size)
+int remote_message(struct scheduler *s, struct node *n, mote_pid to, uint32_t type, const void *data, size_t size)
 {
-	struct node *n = node_get(to.node);
 	struct signal *sig;
 	struct record *r;
 
-	if (unlikely(!n))
-		return 0;
 	/* What was held back for neighbours may stay: order per pair is all that is promised. Not for another node. */
-	if (s && unlikely(atomic_load_explicit(&s->holds_back, memory_order_relaxed)) && streams[s->index].node != n)
+	if (s && unlikely(atomic_load_explicit(&s->holds_back, memory_order_relaxed)) &&
+	    atomic_load_explicit(&streams[s->index].node, memory_order_relaxed) != n)
 		task_hooks->flush(s, s);
 	if (likely(!atomic_load_explicit(&n->stack, memory_order_relaxed)) && lock_try(&n->lock)) {
 		/* Not before what this sender has left on the stack while somebody else had the lock. acquire: with node_push() */
@@ -356,11 +348,11 @@ int remote_message(struct scheduler *s, mote_pid to, uint32_t type, const void *
 			};
 			if (size)
 				memcpy(r + 1, data, size);
-			n->dirty = true;
+			atomic_store_explicit(&n->dirty, true, memory_order_relaxed);
 			if (!stream_on(s, n))
 				commit(n);
-			lock_drop(&n->lock);
-			atomic_thread_fence(memory_order_seq_cst);
+			/* seq_cst: as in remote_push() */
+			atomic_exchange(&n->lock.taken, false);
 			if (unlikely(atomic_load_explicit(&n->stack, memory_order_relaxed) ||
 				     atomic_load_explicit(&n->roomy, memory_order_relaxed)))
 				remote_push(s, n);
@@ -499,13 +491,16 @@ static int remote_wait(struct scheduler *s, struct node *n, mote_pid to, int64_t
 	return err;
 }
 
-int remote_room(struct scheduler *s, mote_pid to, int64_t deadline)
+int remote_room(struct scheduler *s, struct node *n, mote_pid to, int64_t deadline)
 {
-	struct node *n = node_find(to.node);
-	bool wait = n && crowded(n);
+	bool wait = unlikely(atomic_load_explicit(&n->queued, memory_order_relaxed) > CROWD) && crowded(n);
+	struct extra *extra;
 
-	if (likely(!wait) && s && s->current)
-		wait = held_by(process_self(s), to) && n && node_state(n) != MOTE_NODE_DOWN;
+	if (likely(!wait) && s && s->current) {
+		extra = atomic_load_explicit(&process_self(s)->extra, memory_order_relaxed);
+		wait = unlikely(extra && extra->nr_holds) && held_by(process_self(s), to) &&
+		       node_state(n) != MOTE_NODE_DOWN;
+	}
 	if (likely(!wait))
 		return 0;
 	if (!s || !s->current)

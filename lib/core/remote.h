@@ -59,15 +59,19 @@ struct record_spawn {
 	uint64_t args_size;
 };
 
+struct node;
+struct carrier;
+struct record;
+
 /*
  * Before a message to a process of another node: waits, on behalf of the process that calls, while that process's mailbox
  * is known to be full, or too much waits for room on the way; may not return. 0; -ETIMEDOUT, -ECANCELED, or -EAGAIN
  * (a foreign thread). Afterwards scheduler_self() may be another.
  */
-int remote_room(struct scheduler *s, mote_pid to, int64_t deadline);
+int remote_room(struct scheduler *s, struct node *n, mote_pid to, int64_t deadline);
 
 /* A plain message. 0, -ENOMEM. */
-int remote_message(struct scheduler *s, mote_pid to, uint32_t type, const void *data, size_t size);
+int remote_message(struct scheduler *s, struct node *n, mote_pid to, uint32_t type, const void *data, size_t size);
 
 /* A HOLD or RESUME has reached p. Takes sig. */
 void hold_take(struct scheduler *s, struct process *p, struct signal *sig);
@@ -77,10 +81,6 @@ void holds_cut(struct process *p, uint64_t seq);
 
 /* Publishes what `from` has written and not committed. */
 void remote_flush(struct scheduler *s, struct scheduler *from);
-
-struct node;
-struct carrier;
-struct record;
 
 /* Writes what waits for n, as far as there is room; answers it if n is DOWN. */
 void remote_push(struct scheduler *s, struct node *n);

@@ -110,8 +110,8 @@ static inline int uring_enter(struct uring *ring, unsigned int wait, int ms)
 	struct __kernel_timespec ts = { ms / 1000, ms % 1000 * 1000000LL };
 	struct io_uring_getevents_arg arg = { .ts = (uintptr_t)&ts };
 	unsigned int submit = *ring->sq_tail - __atomic_load_n(ring->sq_head, __ATOMIC_ACQUIRE);
-	int ret = syscall(SYS_io_uring_enter, ring->fd, submit, wait, IORING_ENTER_GETEVENTS | IORING_ENTER_EXT_ARG | IORING_ENTER_SQ_WAKEUP, &arg,
-			  sizeof(arg));
+	unsigned int flags = IORING_ENTER_GETEVENTS | IORING_ENTER_EXT_ARG | IORING_ENTER_SQ_WAKEUP;
+	int ret = syscall(SYS_io_uring_enter, ring->fd, submit, wait, flags, &arg, sizeof(arg));
 
 	return ret < 0 ? -errno : ret;
 }
