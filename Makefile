@@ -51,7 +51,7 @@ BENCH := $(if $(BENCH_OBJ),$(BUILD)/tools/mote-bench)
 # One short line per command; none with make -s, all of it with V=1.
 say = $(if $(V),,@$(if $(findstring s,$(filter-out -%,$(firstword $(MAKEFLAGS)))),,echo '  $(1)      $@';))
 
-.PHONY: all lib selftests kmod-tests check check-all bench install clean help FORCE
+.PHONY: all lib selftests kmod-tests check check-all check-debug module module-install module-dkms bench bench-lab install clean help FORCE
 .DELETE_ON_ERROR:
 
 all: lib $(BENCH) $(EXAMPLES) selftests
@@ -117,6 +117,36 @@ kmod-tests:			## the module's own tests, to be run in a guest; KSELFTEST= the ke
 	$(MAKE) -C selftests/kmod KSELFTEST="$$kselftest" OUTPUT=$(abspath $(BUILD))/selftests/kmod \
 		KHDR_INCLUDES=-I$(CURDIR)/include/uapi
 
+check-debug: selftests		## the module's suite in a guest with KASAN, lockdep, kmemleak, fault injection (builds a kernel)
+	GUEST_KERNEL=debug selftests/run -c debug -t 3600 BUILD=$(BUILD) selftests/guest.sh
+
+# The kernel's build writes beside the sources, and takes none of our make's variables.
+KDIR ?= /lib/modules/$(shell uname -r)/build
+MODULE = MAKEFLAGS= $(MAKE) -C $(KDIR) M=$(abspath $(BUILD))/module
+
+module:				## mote.ko for the running kernel, or for that of KDIR=
+	rm -rf $(BUILD)/module
+	mkdir -p $(BUILD)/module
+	cp -r --parents Kbuild kmod include/uapi $(BUILD)/module
+	$(MODULE) modules
+
+module-install: module		## where modprobe finds it
+	$(MODULE) modules_install
+	depmod -a
+
+module-dkms:			## the module's sources into $(DESTDIR)/usr/src, for dkms to build for each kernel
+	install -d $(DESTDIR)/usr/src/mote-$(VERSION)
+	cp -r --parents Kbuild kmod include/uapi $(DESTDIR)/usr/src/mote-$(VERSION)
+	sed 's|@VERSION@|$(VERSION)|' dkms.conf > $(DESTDIR)/usr/src/mote-$(VERSION)/dkms.conf
+
+# Wants no library of ours: it measures the kernel.
+$(BUILD)/tools/wake: $(wildcard tools/bench/guest/*.c tools/bench/guest/*.h) include/uapi/linux/mote.h
+	@mkdir -p $(@D)
+	$(call say,LD)$(CC) -D_GNU_SOURCE -Iinclude/uapi $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $(filter %.c,$^) $(LDLIBS)
+
+bench-lab: $(BUILD)/tools/wake	## what waking another OS process costs, in instructions, on each kernel
+	BUILD=$(BUILD) tools/bench/lab
+
 bench: $(BENCH)			## the table of figures, with peers beside it
 	BUILD=$(BUILD) tools/bench/compare
 
@@ -139,8 +169,8 @@ install: lib			## into $(DESTDIR)$(PREFIX): library, headers, mote.pc, man pages
 			elif [ $$name.3 != $$target ]; then ln -sf $$target $(DESTDIR)$(MANDIR)/man3/$$name.3; fi; \
 		done
 
-clean:				## remove build/
-	rm -rf $(BUILD)
+clean:				## remove build/, but for the guests' kernels (build/cache)
+	[ ! -d $(BUILD) ] || find $(BUILD) -mindepth 1 -maxdepth 1 ! -name cache -exec rm -rf {} +
 
 help:				## this list
 	@echo 'make                          library, mote.pc, tools, examples and selftests, into $(BUILD)/'

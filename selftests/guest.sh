@@ -42,6 +42,7 @@ status=$?
 
 awk -v mark="$mark" -v programs="${programs[*]}" -v run=$status '
 function verdict(ok, name, why) {
+	sub(/.*selftests\//, "", name)
 	cases++
 	if (!ok)
 		failures++
@@ -77,8 +78,9 @@ $1 == mark && $2 == "begin" {
 }
 $1 == mark && $2 == "end" { judge(current, $3, $4, $5); next }
 current != "" {
-	if (length(text) < 20000)
-		text = text $0 "\n"
+	text = text $0 "\n"
+	if (length(text) > 16000)
+		text = "...\n" substr(text, length(text) - 8000)
 	if ($0 ~ /^(not )?ok /)
 		seen++
 	if ($0 ~ /^not ok /)

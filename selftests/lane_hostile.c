@@ -155,9 +155,9 @@ static void *scribbler(void *arg)
 	uint32_t *words = t->w_own.map;
 
 	while (!atomic_load_explicit(&stop, memory_order_relaxed)) {
-		uint32_t r = test_random(&seed);
+		uint32_t r = test_random(&seed), size;
 
-		switch (r % 8) {
+		switch (r % 64) {
 		case 0:
 			scribble_head(t, test_random(&seed));
 			break;
@@ -172,10 +172,11 @@ static void *scribbler(void *arg)
 			scribble_head(t, head);
 			break;
 		default:
-			/* Something that is nearly right. */
-			scribble_at(t, head)->size = test_random(&seed) % (r & 64 ? 100 : 40000);
-			scribble_at(t, head)->zero = r % 1024 == 7;
-			head += lane_space(test_random(&seed) % 100);
+			/* Something that is right, or nearly. */
+			size = test_random(&seed) % 200;
+			scribble_at(t, head)->size = r & 0x700 ? size : test_random(&seed) % 40000;
+			scribble_at(t, head)->zero = (r & 0xff000) == 0;
+			head += lane_space(size);
 			scribble_head(t, head);
 		}
 	}
@@ -193,7 +194,8 @@ static void scribbled(void)
 		return;
 	atomic_store(&stop, false);
 	pthread_create(&other, NULL, scribbler, &t);
-	for (unsigned long i = 0; i < rounds; i++) {
+	/* As long as it takes until there was some of each. */
+	for (unsigned long i = 0; i < rounds || !good || !broken; i++) {
 		struct record head;
 		const void *body;
 

@@ -2,7 +2,7 @@
 /* Requests, replies and aliases between nodes: one answer or one DOWN, never both, never late. */
 #include "nodes.h"
 
-enum { ADD = 1, SLOW, NEVER, DIE, HAND_ON, COUNT, STOP, ASK, KEPT };
+enum { ADD = 1, SLOW, NEVER, DIE, HAND_ON, COUNT, STOP, ASK, KEPT, SERVER };
 
 struct sum {
 	uint64_t a, b;
@@ -45,7 +45,7 @@ static void starter(const void *args, size_t size)
 		.size = sizeof(struct mote_spawn_opts), .server = &sum_server });
 
 	if (EXPECT(size == sizeof(mote_pid)))
-		mote_send(*(const mote_pid *)args, KEPT, &p, sizeof(p));
+		mote_send(*(const mote_pid *)args, SERVER, &p, sizeof(p));
 }
 
 static mote_pid server_on(struct peer *b)
@@ -54,7 +54,7 @@ static mote_pid server_on(struct peer *b)
 	mote_pid p = MOTE_NOBODY;
 
 	peer_spawn(b, "starter", 0, NULL);
-	m = mote_receive_type(KEPT, PATIENCE);
+	m = mote_receive_type(SERVER, PATIENCE);
 	if (EXPECT(m))
 		memcpy(&p, m->data, sizeof(p));
 	mote_msg_free(m);

@@ -193,10 +193,8 @@ static void short_life(const void *args, size_t size)
 	if (!EXPECT(size == sizeof(seed)))
 		return;
 	memcpy(&seed, args, sizeof(seed));
-	for (uint32_t spin = test_random(&seed) % 32; spin; spin--)
+	for (uint32_t spin = test_random(&seed) % 64; spin; spin--)
 		test_jitter(&seed);
-	if (seed & 1)
-		mote_yield();
 	mote_exit(mote_reason_error(EIO, NULL));
 }
 
@@ -336,6 +334,13 @@ static void race_crossing(void)
 	peer_stop(&b);
 }
 
+/* Waits for a sign, then ends soon. */
+static void ends_on_sign(const void *args, size_t size)
+{
+	mote_msg_free(mote_receive(MOTE_FOREVER));
+	short_life(args, size);
+}
+
 static void linker(void *arg)
 {
 	mote_link(*(mote_pid *)arg);
@@ -352,10 +357,13 @@ static void race_link_exit(void)
 	for (unsigned long i = 0; i < n; i++) {
 		uint64_t life = seed + i;
 		mote_ref there, here;
-		mote_pid p = peer_spawn_args(&b, "short_life", &life, sizeof(life), MOTE_MONITOR, &there);
+		mote_pid p = peer_spawn_args(&b, "ends_on_sign", &life, sizeof(life), MOTE_MONITOR, &there);
 		mote_pid q = mote_spawn_monitor(linker, &p, &here);
 		struct mote_msg *m;
 
+		for (uint32_t spin = test_random(&seed) % 4; spin; spin--)
+			test_jitter(&seed);
+		mote_send(p, PING, NULL, 0);
 		EXPECT(got_down(there, p, MOTE_ERROR));
 		m = mote_receive_ref(here, PATIENCE);
 		if (!EXPECT(is_down(m, here, q, MOTE_ERROR) || is_down(m, here, q, MOTE_NOPROC))) {
@@ -371,7 +379,7 @@ static void race_link_exit(void)
 
 int main(int argc, char **argv)
 {
-	static const struct entry entries[] = { ENTRY(short_life), ENTRY(crosser), { 0 } };
+	static const struct entry entries[] = { ENTRY(short_life), ENTRY(crosser), ENTRY(ends_on_sign), { 0 } };
 
 	if (nodes_begin(argc, argv, entries))
 		return nodes_other();

@@ -313,6 +313,8 @@ static void names_of_others(void)
 /* A node that was stopped does not answer: the deadline; and what it begins when it goes on is killed. */
 static void stopped(void)
 {
+	mote_deadline until = PATIENCE;
+	siginfo_t stop = { .si_pid = 0 };
 	struct mote_msg *m = NULL;
 	struct peer b;
 	mote_pid p, self = mote_self();
@@ -321,6 +323,9 @@ static void stopped(void)
 	p = peer_spawn(&b, "puppet", 0, NULL);
 	EXPECT(ping(p));
 	EXPECT_EQ(mote_child_kill(&b.child, SIGSTOP), 0);
+	/* all its threads, not just about to */
+	while (waitid(P_PID, (id_t)b.child.pid, &stop, WSTOPPED | WNOHANG) == 0 && !stop.si_pid)
+		mote_sleep(mote_in_us(100));
 	EXPECT(!mote_pid_valid(mote_spawn_on(b.node, SPAWN_OPTS(.entry = "puppet", .args = &self,
 		.args_size = sizeof(self), .name = "latecomer", .flags = MOTE_LINK | MOTE_MONITOR, .ref = &(mote_ref){ 0 }),
 		mote_in_ms(20))));
@@ -330,11 +335,10 @@ static void stopped(void)
 	EXPECT_EQ(mote_call(p, 1, NULL, 0, NULL, mote_in_ms(5)), -ETIMEDOUT);
 	EXPECT_EQ(mote_child_kill(&b.child, SIGCONT), 0);
 	EXPECT(ping(p));
-	for (;;) {		/* it may have been begun, and then is about to be killed */
-		if (!mote_pid_valid(mote_whereis_on(b.node, "latecomer", PATIENCE)))
-			break;
+	/* it may have been begun, and then is about to be killed */
+	while (mote_pid_valid(mote_whereis_on(b.node, "latecomer", PATIENCE)) && mote_now().ns < until.ns)
 		mote_sleep(mote_in_ms(1));
-	}
+	EXPECT(!mote_pid_valid(mote_whereis_on(b.node, "latecomer", PATIENCE)));
 	EXPECT_EQ(mote_errno(), -ESRCH);
 	EXPECT_EQ(test_info(mote_self()).links, 0);
 	EXPECT_EQ(test_info(mote_self()).monitors, 0);

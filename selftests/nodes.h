@@ -198,6 +198,8 @@ static inline bool got(uint32_t type, mote_pid pid, uint32_t kind)
 
 	if (!ok)
 		test_describe(m);
+	if (!ok && m && m->size == sizeof(*g))
+		test_note("of " MOTE_PID_FMT ", kind %u, code %d", MOTE_PID_ARG(g->pid), g->kind, g->code);
 	mote_msg_free(m);
 	return ok;
 }

@@ -229,10 +229,21 @@ static void refused(void)
 	node_status(other);
 }
 
+static void lingers(void *arg)
+{
+	(void)arg;
+	AWAIT(shared->stage == 1);
+	if (!EXPECT(!node_start("lingers", 1)))
+		return;
+	EXPECT(node_connect("stays"));
+	UNTIL(shared->stage == 2);
+	node_stop(1);
+}
+
 /* In a child, forked from a node, nothing is left of it; and its own end is not the node's. */
 static void child_of_node(void)
 {
-	unsigned int before = fds_open(), left;
+	unsigned int before = fds_open(), started, left;
 	pid_t other, child;
 	int status;
 
@@ -240,13 +251,14 @@ static void child_of_node(void)
 		selftest_skip("TSan allows no threads in a child that is forked from several");
 		return;
 	}
-	other = node_fork(ends, (void *)(uintptr_t)CLOSED);
-	expected = 0;
-	on_record = in_order;
+	other = node_fork(lingers, NULL);
 	if (!EXPECT(!node_start("stays", 1)))
 		return;
+	started = fds_open();
 	test_stage(1);
 	UNTIL(nr_ups == 1);
+	/* The port's thread is done with it: it keeps these. */
+	AWAIT(fds_open() == started + 4);
 	fflush(stdout);
 	child = fork();
 	if (!child) {
@@ -270,6 +282,10 @@ static void child_of_node(void)
 	}
 	UNTIL(waitpid(child, &status, WNOHANG) == child);
 	EXPECT_EQ(status, 0);
+	/* The child's node has come and gone. */
+	UNTIL(nr_downs == 1);
+	EXPECT_EQ(nr_ups, 2);
+	test_stage(2);
 	UNTIL(nr_downs == 2);
 	node_stop(1);
 	EXPECT_EQ(node_status(other), 0);

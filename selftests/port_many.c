@@ -111,6 +111,7 @@ static void visitor(void *arg)
 {
 	unsigned long rounds = (uintptr_t)arg;
 
+	AWAIT(shared->stage == 1);
 	for (unsigned long i = 0; i < rounds; i++) {
 		struct carrier *c;
 
@@ -143,6 +144,7 @@ static void come_and_go(void)
 	fds = fds_open();
 	maps = maps_open();
 	release_downs = true;
+	test_stage(1);
 	UNTIL(nr_downs == rounds + rounds / 2);
 	EXPECT_EQ(nr_ups, nr_downs);
 	EXPECT_EQ(nr_records, rounds);

@@ -48,6 +48,15 @@ static bool no_more(const char *name, mote_pid pid, void *arg)
 	return false;
 }
 
+static bool no_more_nodes(mote_node node, const char *name, int state, void *arg)
+{
+	(void)node;
+	(void)name;
+	(void)state;
+	(void)arg;
+	return false;
+}
+
 enum acts {
 	ACTS,			/* the victim ends there */
 	LOOKS,			/* does not act: only looks, as docs/processes.md says */
@@ -168,7 +177,23 @@ enum acts {
 	CALL(mote_child_start, ACTS, mote_child_start(&p->child, (const char *[]){ "true", NULL }, NULL, NULL)) \
 	CALL(mote_child_wait, ACTS, mote_child_wait(&p->child, NULL, MOTE_NOW)) \
 	CALL(mote_child_kill, ACTS, mote_child_kill(&p->child, 0)) \
-	CALL(mote_os_signal, ACTS, mote_os_signal(SIGUSR1, true))
+	CALL(mote_os_signal, ACTS, mote_os_signal(SIGUSR1, true)) \
+	CALL(mote_node_self, LOOKS, mote_node_self()) \
+	CALL(mote_node_name, LOOKS, mote_node_name()) \
+	CALL(mote_node_info, LOOKS, \
+	     mote_node_info((mote_node){ 1 }, &(struct mote_node_info){ .size = sizeof(size_t) })) \
+	CALL(mote_node_each, LOOKS, mote_node_each(no_more_nodes, NULL)) \
+	CALL(mote_node_connect, ACTS, mote_node_connect("nobody", MOTE_NOW)) \
+	CALL(mote_node_disconnect, ACTS, mote_node_disconnect((mote_node){ 1 })) \
+	CALL(mote_node_watch, ACTS, mote_node_watch(false)) \
+	CALL(mote_whereis_on, ACTS, mote_whereis_on((mote_node){ 1 }, "nobody", MOTE_NOW)) \
+	CALL(mote_send_name_on, ACTS, mote_send_name_on((mote_node){ 1 }, "nobody", 1, NULL, 0)) \
+	CALL(mote_monitor_name_on, ACTS, mote_monitor_name_on((mote_node){ 1 }, "nobody")) \
+	CALL(mote_entry_register, LOOKS, mote_entry_register("nobody", NULL)) \
+	CALL(mote_spawn_on, ACTS, mote_spawn_on((mote_node){ 1 }, &(struct mote_spawn_on_opts){ \
+		.size = sizeof(struct mote_spawn_on_opts), .entry = "nobody" }, MOTE_NOW)) \
+	CALL(mote_node_start, ACTS, mote_node_start(&(struct mote_node_start_opts){ \
+		.size = sizeof(struct mote_node_start_opts) }, &(mote_node){ 0 }, MOTE_NOW))
 
 #define DEFINE(name, acts, ...) \
 	static void do_##name(struct props *p) { (void)p; __VA_ARGS__; }

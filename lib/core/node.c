@@ -227,11 +227,11 @@ static void hook_down(struct scheduler *s, struct carrier *c, enum port_end why)
 
 static void hook_unreachable(struct scheduler *s, uint32_t id, const char *name, int err)
 {
-	struct node *n = id ? node_find(id) : NULL, *up = name && *name ? node_named(name) : NULL;
+	struct node *n = id ? node_find(id) : NULL;
 
-	/* It may stand already, by the other side's doing. */
-	if (up)
-		connected(s, name, up->id, 0);
+	/* It may stand already, perhaps by the other side's doing. */
+	if (err == -EISCONN && n && name && *name)
+		connected(s, name, id, 0);
 	else if (name && *name)
 		connected(s, name, 0, err == -ENOENT || err == -ECONNREFUSED || err == -EPROTO ? -ESRCH : err);
 	if (n && node_state(n) == MOTE_NODE_CONNECTING)
@@ -373,11 +373,14 @@ mote_node mote_node_connect(const char *name, mote_deadline deadline)
 		err = -ENETDOWN;
 	else if (name && *name && strlen(name) <= MOTE_NODE_NAME_MAX)
 		err = 0;
-	n = err ? NULL : node_named(name);
-	if (n)
-		node.id = n->id;
-	else if (!err)
+	if (!err)
 		node.id = node_connect(name, deadline.ns, &err);
+	/* Only now: who has the name may have died since, and another have it. */
+	n = err == -ETIMEDOUT ? node_named(name) : NULL;
+	if (n) {
+		node.id = n->id;
+		err = 0;
+	}
 	s = scheduler_self();
 	if (err)
 		process_fail(process_self(s), err);

@@ -306,7 +306,7 @@ static mote_pid start_fail(int err)
 	struct scheduler *s = runtime_enter("mote_node_start");
 
 	process_fail(process_self(s), err);
-	runtime_leave_on(s);
+	process_leave(s);
 	return MOTE_NOBODY;
 }
 

@@ -129,6 +129,7 @@ void request_fail(struct request *r, int err)
 void request_stands(struct request *r, const struct carrier *c)
 {
 	r->err = -EISCONN;
+	r->node = c->node;
 	news_post(c->home, &r->news, NEWS_UNREACHABLE);
 }
 

@@ -292,6 +292,13 @@ void rendezvous_leave(struct rendezvous *z)
 	socket_unlink(z->dir, z->id);
 	/* While it is locked: afterwards it may be somebody else's. */
 	name_unlink(z->dir, z->name);
+	rendezvous_forget(z);
+}
+
+void rendezvous_forget(struct rendezvous *z)
+{
+	if (z->dir < 0)
+		return;
 	close(z->lock);
 	close(z->dir);
 	*z = (struct rendezvous)RENDEZVOUS_NONE;

@@ -31,6 +31,9 @@ int rendezvous_listen(struct rendezvous *z);
 /* Gives name and socket up. */
 void rendezvous_leave(struct rendezvous *z);
 
+/* In a forked child: closes what it has of it. */
+void rendezvous_forget(struct rendezvous *z);
+
 /* Which living node has the name: its id, or 0. */
 uint32_t rendezvous_find(const struct rendezvous *z, const char *name);
 

@@ -9,75 +9,31 @@
  * A peer is dead when its pidfd says so or its socket hangs up: exec shows only as the latter, and a forked child that
  * still holds the socket hides all but the former. What it published was there before either.
  */
-#include "port/carrier.h"
-#include "port/fence.h"
-#include "port/handshake.h"
+#include "port/errand.h"
+#include "port/peer.h"
 #include "port/rendezvous.h"
-#include "port/segment.h"
 
 #include <errno.h>
 #include <limits.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
-#define LANE_BYTES	(UINT64_C(1) << 20)
-#define SLOTS_MAX	256
 #define PATIENCE_MS	5000		/* for a handshake */
 #define AGAIN_MS	3		/* until the next try, of what others have to be done with first */
 #define HELD_MS		2		/* until core is offered again what it has refused */
 #define CROWDED_MS	100		/* until the next try to accept, without descriptors or memory */
 
-/* Odd: its worker sleeps. Grows, so that a peer rings once for each time. */
-struct bell {
-	_Atomic uint64_t word;
-} __attribute__((aligned(64)));
-
-enum peer_state {
-	CALLING,			/* we do, from time to time */
-	GREETED,			/* we have, and it is to answer */
-	ACCEPTED,			/* it has connected, and is to greet */
-	WELCOMED,			/* it was, and is to be ready */
-	STANDING,
-	OVER,				/* until core releases it */
-	DEAD,				/* to be freed when the thread has looked at all events */
-};
-
-struct peer {
-	struct carrier c;		/* first */
-	_Atomic(struct peer *) next;	/* atomic: a forked child walks the list, in whatever state that was */
-	enum peer_state state;
-	bool released;
-	int sock, pidfd;		/* or -1 */
-	int bell_fd;			/* that the peer rings */
-	int peer_bell_fd;		/* stays open until nobody can ring any more */
-	const struct bell *peer_bell;
-	_Atomic uint64_t rung;		/* its word when we last rang */
-	struct segment writer, reader;	/* ours */
-	struct segment peer_writer, peer_reader, peer_bells;
-	int64_t deadline, again;	/* of the handshake */
-	struct request *requests;	/* answered by how that ends */
-};
-
 static struct rendezvous here = RENDEZVOUS_NONE;
-static unsigned int nr_slots;
-static struct segment bells;
-static int bells_fd = -1;
-static int *slot_fds;			/* epolls of the peers' bells */
-static _Atomic(struct peer *) peers;
-static unsigned int nr_peers;
-static int epoll_fd = -1, poke_fd = -1, listen_fd = -1;
+static int epoll_fd = -1, listen_fd = -1;
 static pthread_t thread;
 static bool running;
-static _Atomic bool ending, holding;
-static _Atomic(struct errand *) errands;	/* newest first */
+static _Atomic bool ending;
 static int64_t accept_again, unhold_at;		/* 0: not */
 
 static int64_t now_ms(void)
@@ -88,123 +44,13 @@ static int64_t now_ms(void)
 	return t.tv_sec * INT64_C(1000) + t.tv_nsec / 1000000;
 }
 
-/* The number goes first: a child that is forked in between closes nothing that is somebody else's by then. */
-static void fd_close(int *fd)
-{
-	int old = *fd;
-
-	*fd = -1;
-	atomic_signal_fence(memory_order_seq_cst);
-	if (old >= 0)
-		close(old);
-}
-
-static struct peer *peer_first(void)
-{
-	/* relaxed: only the thread changes it */
-	return atomic_load_explicit(&peers, memory_order_relaxed);
-}
-
-static struct peer *peer_next(struct peer *p)
-{
-	return atomic_load_explicit(&p->next, memory_order_relaxed);
-}
-
-/* --- peers --- */
-
-static struct peer *peer_new(enum peer_state state)
-{
-	struct peer *p;
-
-	if (nr_peers >= CARRIERS_MAX)
-		return NULL;
-	p = aligned_alloc(_Alignof(struct peer), sizeof(*p));
-	if (!p)
-		return NULL;
-	memset(p, 0, sizeof(*p));
-	p->state = state;
-	p->sock = p->pidfd = p->bell_fd = p->peer_bell_fd = -1;
-	p->deadline = now_ms() + PATIENCE_MS;
-	atomic_init(&p->next, peer_first());
-	/* release: a forked child finds it whole */
-	atomic_store_explicit(&peers, p, memory_order_release);
-	nr_peers++;
-	return p;
-}
+/* --- saying --- */
 
 static int watch(int fd, uint64_t data)
 {
 	struct epoll_event e = { .events = EPOLLIN, .data.u64 = data };
 
 	return epoll_ctl(epoll_fd, EPOLL_CTL_ADD, fd, &e) ? -errno : 0;
-}
-
-/* Nothing is heard of it any more, and it cannot ring. */
-static void peer_hang_up(struct peer *p)
-{
-	fd_close(&p->sock);
-	fd_close(&p->pidfd);
-	/* Taken out by hand: the peer has that file as well. */
-	if (p->bell_fd >= 0)
-		epoll_ctl(slot_fds[p->c.home], EPOLL_CTL_DEL, p->bell_fd, NULL);
-	fd_close(&p->bell_fd);
-}
-
-/* Back to how it was made. */
-static void peer_strip(struct peer *p)
-{
-	peer_hang_up(p);
-	fd_close(&p->peer_bell_fd);
-	segment_drop(&p->writer);
-	segment_drop(&p->reader);
-	segment_drop(&p->peer_writer);
-	segment_drop(&p->peer_reader);
-	segment_drop(&p->peer_bells);
-}
-
-static void peer_drop(struct peer *p)
-{
-	peer_strip(p);
-	p->state = DEAD;
-}
-
-/* None of the events that the thread still has to look at is of them. */
-static void peers_bury(void)
-{
-	_Atomic(struct peer *) *at = &peers;
-	struct peer *p;
-
-	while ((p = atomic_load_explicit(at, memory_order_relaxed))) {
-		if (p->state != DEAD) {
-			at = &p->next;
-			continue;
-		}
-		atomic_store_explicit(at, peer_next(p), memory_order_release);
-		nr_peers--;
-		free(p);
-	}
-}
-
-static void requests_move(struct peer *to, struct peer *from)
-{
-	struct request **at = &to->requests;
-
-	while (*at)
-		at = &(*at)->next;
-	*at = from->requests;
-	from->requests = NULL;
-}
-
-/* Comes to nothing. */
-static void peer_fail(struct peer *p, int err)
-{
-	while (p->requests) {
-		struct request *r = p->requests;
-
-		p->requests = r->next;
-		request_fail(r, err);
-	}
-	peer_drop(p);
 }
 
 static void say_bye(struct peer *p, enum port_end why, const char *text)
@@ -214,43 +60,6 @@ static void say_bye(struct peer *p, enum port_end why, const char *text)
 	snprintf(m.text, sizeof(m.text), "%s", text);
 	/* If it cannot be told it sees the socket hang up. */
 	message_send(p->sock, &m, NULL);
-}
-
-/* --- making a connection --- */
-
-static size_t bells_size(unsigned int slots)
-{
-	size_t page = segment_page();
-
-	return (slots * sizeof(struct bell) + page - 1) / page * page;
-}
-
-/* Our part of it, and the message that offers it. fds: two of them are new. */
-static int peer_equip(struct peer *p, struct message *m, int fds[MESSAGE_FDS])
-{
-	struct epoll_event e = { .events = EPOLLIN | EPOLLET };
-	size_t page = segment_page();
-
-	p->c.home = carrier_choose_home();
-	/* Never read, so that it stays readable; each write of nothing then is an edge, and can't fill it up. */
-	p->bell_fd = eventfd(1, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (p->bell_fd < 0)
-		return -errno;
-	if (epoll_ctl(slot_fds[p->c.home], EPOLL_CTL_ADD, p->bell_fd, &e))
-		return -errno;
-	fds[FD_WRITER] = segment_make(&p->writer, page + LANE_BYTES, page);
-	if (fds[FD_WRITER] < 0)
-		return fds[FD_WRITER];
-	fds[FD_READER] = segment_make(&p->reader, page, page);
-	if (fds[FD_READER] < 0) {
-		close(fds[FD_WRITER]);
-		return fds[FD_READER];
-	}
-	fds[FD_BELLS] = bells_fd;
-	fds[FD_RING] = p->bell_fd;
-	*m = (struct message){ .node = port_node, .slots = nr_slots, .home = p->c.home, .data = LANE_BYTES };
-	strcpy(m->name, here.name);
-	return 0;
 }
 
 static int peer_offer(struct peer *p, enum message_kind kind)
@@ -268,57 +77,7 @@ static int peer_offer(struct peer *p, enum message_kind kind)
 	return err;
 }
 
-/* The peer's part of it. */
-static int peer_adopt(struct peer *p, const struct message *m, int fds[MESSAGE_FDS])
-{
-	size_t page = segment_page();
-	int err;
-
-	if (fds[0] < 0 || m->data != LANE_BYTES || !m->slots || m->slots > SLOTS_MAX || m->home >= m->slots ||
-	    !port_name_good(m->name) || !is_eventfd(fds[FD_RING]))
-		return -EPROTO;
-	err = segment_take(&p->peer_writer, fds[FD_WRITER], page + LANE_BYTES, page);
-	if (!err)
-		err = segment_take(&p->peer_reader, fds[FD_READER], page, page);
-	if (!err)
-		err = segment_take(&p->peer_bells, fds[FD_BELLS], bells_size(m->slots), bells_size(m->slots));
-	if (err)
-		return err;
-	p->peer_bell = (const struct bell *)p->peer_bells.map + m->home;
-	p->peer_bell_fd = fds[FD_RING];
-	fds[FD_RING] = -1;
-	strcpy(p->c.name, m->name);
-	return 0;
-}
-
-static void peer_stand(struct peer *p)
-{
-	char *out = p->writer.map;
-	const char *in = p->peer_writer.map;
-	size_t page = segment_page();
-
-	lane_writer_init(&p->c.out, out, out + page, p->peer_reader.map, LANE_BYTES, &p->c.wanted);
-	lane_reader_init(&p->c.in, in, in + page, p->reader.map, LANE_BYTES);
-	p->state = STANDING;
-	while (p->requests) {
-		struct request *r = p->requests;
-
-		p->requests = r->next;
-		free(r);
-	}
-	carrier_raise(&p->c);
-}
-
 /* --- calling --- */
-
-static struct peer *peer_find(uint32_t node, const struct peer *but)
-{
-	for (struct peer *p = peer_first(); p; p = peer_next(p)) {
-		if (p->c.node == node && p != but && p->state != DEAD)
-			return p;
-	}
-	return NULL;
-}
 
 static void call_later(struct peer *p)
 {
@@ -380,9 +139,9 @@ static void connect_request(struct request *r)
 		p->requests = r;
 		return;
 	}
-	p = peer_new(CALLING);
+	p = peer_new(CALLING, now_ms() + PATIENCE_MS);
 	if (!p) {
-		request_fail(r, nr_peers >= CARRIERS_MAX ? -EMFILE : -ENOMEM);
+		request_fail(r, -ENOMEM);
 		return;
 	}
 	r->next = NULL;
@@ -408,7 +167,7 @@ static void accept_all(void)
 		}
 		if (sock < 0)
 			return;
-		p = peer_new(ACCEPTED);
+		p = peer_new(ACCEPTED, now_ms() + PATIENCE_MS);
 		if (!p) {
 			close(sock);
 			continue;
@@ -553,7 +312,8 @@ static void peer_hear(struct peer *p)
 			m = (struct message){ 0 };
 		peer_said(p, &m, fds);
 		for (int i = 0; i < MESSAGE_FDS; i++)
-			fd_close(&fds[i]);
+			if (fds[i] >= 0)
+				close(fds[i]);
 	}
 }
 
@@ -582,21 +342,6 @@ static void errand_do(struct errand *e)
 	}
 }
 
-static struct errand *errands_take(void)
-{
-	/* acquire: pairs with user_errand() */
-	struct errand *e = atomic_exchange_explicit(&errands, NULL, memory_order_acquire), *first = NULL;
-
-	while (e) {
-		struct errand *next = e->next;
-
-		e->next = first;
-		first = e;
-		e = next;
-	}
-	return first;
-}
-
 static void errands_do(void)
 {
 	struct errand *e = errands_take();
@@ -607,36 +352,13 @@ static void errands_do(void)
 		errand_do(e);
 		e = next;
 	}
-	/* acquire: pairs with user_held() */
-	if (!unhold_at && atomic_load_explicit(&holding, memory_order_acquire))
+	if (errands_held() && !unhold_at)
 		unhold_at = now_ms() + HELD_MS;
-}
-
-static void user_errand(struct errand *e)
-{
-	struct errand *first = atomic_load_explicit(&errands, memory_order_relaxed);
-
-	do {
-		e->next = first;
-		/* release: the thread sees what it is about */
-	} while (!atomic_compare_exchange_weak_explicit(&errands, &first, e, memory_order_release,
-							 memory_order_relaxed));
-	/* Who comes second finds the thread poked. */
-	if (!first)
-		eventfd_write(poke_fd, 1);
-}
-
-static void user_held(void)
-{
-	/* acq_rel: the thread, which takes this back before it looks at all carriers, sees what was held before */
-	if (!atomic_exchange_explicit(&holding, true, memory_order_acq_rel))
-		eventfd_write(poke_fd, 1);
 }
 
 static void unhold_all(void)
 {
 	unhold_at = 0;
-	atomic_exchange_explicit(&holding, false, memory_order_acq_rel);
 	for (struct peer *p = peer_first(); p; p = peer_next(p)) {
 		if (p->state == STANDING || p->state == OVER)
 			carrier_unhold(&p->c);
@@ -682,12 +404,10 @@ static int timers(void)
 static void event_do(uint64_t data)
 {
 	struct peer *p = (struct peer *)(uintptr_t)(data & ~UINT64_C(1));
-	eventfd_t n;
 
-	if (!data) {
-		eventfd_read(poke_fd, &n);
+	/* An errand. */
+	if (!data)
 		return;
-	}
 	if (!p) {
 		accept_all();
 		return;
@@ -728,81 +448,42 @@ static void *thread_main(void *unused)
 
 /* --- the port --- */
 
-static void slots_close(void)
-{
-	for (unsigned int i = 0; slot_fds && i < nr_slots; i++)
-		fd_close(&slot_fds[i]);
-	free(slot_fds);
-	slot_fds = NULL;
-	fd_close(&bells_fd);
-	fd_close(&poke_fd);
-}
-
 static void user_stop(void)
 {
-	struct errand *e = errands_take();
-
-	while (e) {
-		struct errand *next = e->next;
-
-		if (e->kind == ERRAND_CONNECT)
-			free((char *)e - offsetof(struct request, errand));
-		e = next;
-	}
-	for (struct peer *p = peer_first(); p; p = peer_next(p)) {
-		while (p->requests) {
-			struct request *r = p->requests;
-
-			p->requests = r->next;
-			free(r);
-		}
-		peer_drop(p);
-	}
-	peers_bury();
+	errands_stop();
+	peers_stop();
 	rendezvous_leave(&here);
-	slots_close();
-	segment_drop(&bells);
+	bells_stop();
 }
 
 static int user_start(const char *name, unsigned int slots)
 {
 	int err;
 
-	if (!slots || slots > SLOTS_MAX)
-		return -EINVAL;
-	atomic_store_explicit(&peers, NULL, memory_order_relaxed);
-	atomic_store_explicit(&errands, NULL, memory_order_relaxed);
+	peers_start();
 	atomic_store_explicit(&ending, false, memory_order_relaxed);
-	atomic_store_explicit(&holding, false, memory_order_relaxed);
-	nr_peers = 0;
 	accept_again = unhold_at = 0;
 	running = false;
-	slot_fds = malloc(slots * sizeof(*slot_fds));
-	if (!slot_fds)
-		return -ENOMEM;
-	nr_slots = slots;
-	for (unsigned int i = 0; i < slots; i++)
-		slot_fds[i] = -1;
-	err = rendezvous_take(&here, name);
-	for (unsigned int i = 0; !err && i < slots; i++) {
-		slot_fds[i] = epoll_create1(EPOLL_CLOEXEC);
-		if (slot_fds[i] < 0)
-			err = -errno;
-	}
-	if (!err) {
-		poke_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-		err = poke_fd < 0 ? -errno : 0;
-	}
-	if (!err) {
-		bells_fd = segment_make(&bells, bells_size(slots), bells_size(slots));
-		err = bells_fd < 0 ? bells_fd : 0;
-	}
+	err = errands_start();
+	if (!err)
+		err = bells_start(slots);
+	if (!err)
+		err = rendezvous_take(&here, name);
 	if (err) {
 		user_stop();
 		return err;
 	}
 	port_node = here.id;
 	return 0;
+}
+
+static void own_fds_close(void)
+{
+	if (listen_fd >= 0)
+		close(listen_fd);
+	if (epoll_fd >= 0)
+		close(epoll_fd);
+	listen_fd = epoll_fd = -1;
 }
 
 static int user_open(void)
@@ -814,7 +495,7 @@ static int user_open(void)
 	if (epoll_fd < 0)
 		return -errno;
 	listen_fd = rendezvous_listen(&here);
-	err = listen_fd < 0 ? listen_fd : watch(poke_fd, 0);
+	err = listen_fd < 0 ? listen_fd : watch(errands_fd(), 0);
 	if (!err)
 		err = watch(listen_fd, 1);
 	if (!err) {
@@ -825,10 +506,8 @@ static int user_open(void)
 		pthread_sigmask(SIG_SETMASK, &old, NULL);
 	}
 	running = !err;
-	if (err) {
-		fd_close(&listen_fd);
-		fd_close(&epoll_fd);
-	}
+	if (err)
+		own_fds_close();
 	return err;
 }
 
@@ -837,90 +516,27 @@ static void user_close(void)
 	if (running) {
 		/* release: what was committed before is there when the peers hear of the end */
 		atomic_store_explicit(&ending, true, memory_order_release);
-		eventfd_write(poke_fd, 1);
+		errands_poke();
 		pthread_join(thread, NULL);
 	}
 	running = false;
-	fd_close(&listen_fd);
-	fd_close(&epoll_fd);
+	own_fds_close();
 }
 
-/*
- * In a forked child, which has descriptors, but neither the thread nor the memory. The parent's locks are not its own. The
- * list of peers is sound at any moment; what is missing from it, or was closed just then, is a descriptor more or less
- * in the child, and peers have the pidfd to go by.
- */
+/* In a forked child, which has descriptors, but neither the thread nor the memory. The parent's locks are not its own. */
 static void user_forget(void)
 {
-	fd_close(&listen_fd);
-	fd_close(&epoll_fd);
-	for (struct peer *p = peer_first(); p; p = peer_next(p)) {
-		fd_close(&p->sock);
-		fd_close(&p->pidfd);
-		fd_close(&p->bell_fd);
-		fd_close(&p->peer_bell_fd);
-	}
-	for (unsigned int i = 0; i < nr_slots; i++)
-		fd_close(&slot_fds[i]);
-	fd_close(&bells_fd);
-	fd_close(&poke_fd);
-	fd_close(&here.lock);
-	fd_close(&here.dir);
-	bells = (struct segment){ NULL, 0 };
+	own_fds_close();
+	peers_forget();
+	bells_forget();
+	errands_forget();
+	rendezvous_forget(&here);
 	running = false;
 }
 
 static int user_list(bool (*visit)(uint32_t node, const char *name, void *arg), void *arg)
 {
 	return rendezvous_list(&here, visit, arg);
-}
-
-static int user_bell_fd(unsigned int slot)
-{
-	return slot_fds[slot];
-}
-
-static struct bell *bell_of(unsigned int slot)
-{
-	return (struct bell *)bells.map + slot;
-}
-
-static void user_park(unsigned int slot)
-{
-	struct bell *b = bell_of(slot);
-	uint64_t word = atomic_load_explicit(&b->word, memory_order_relaxed);
-
-	/* relaxed: only the slot's worker writes it, and the fence orders it before the look at the lanes */
-	atomic_store_explicit(&b->word, (word | 1) + (word & 1) * 2, memory_order_relaxed);
-	full_fence();
-}
-
-static void user_awake(unsigned int slot)
-{
-	struct bell *b = bell_of(slot);
-	uint64_t word = atomic_load_explicit(&b->word, memory_order_relaxed);
-
-	/* relaxed: who still sees the old word rings for nothing */
-	if (word & 1)
-		atomic_store_explicit(&b->word, word + 1, memory_order_relaxed);
-}
-
-static void user_ring(struct carrier *c)
-{
-	struct peer *p = (struct peer *)c;
-	/* relaxed: after the caller's fence */
-	uint64_t word = atomic_load_explicit(&p->peer_bell->word, memory_order_relaxed);
-
-	/* Once for each sleep: what comes after the first ring is found when it wakes. A lying peer hurts itself. */
-	if (!(word & 1) || word == atomic_load_explicit(&p->rung, memory_order_relaxed))
-		return;
-	/*
-	 * Nothing is added: the peer shares the file and could have made it wait for room. An edge it is all the same.
-	 * Then noted, relaxed: somebody who rings at the same time does so once too often.
-	 */
-	eventfd_write(p->peer_bell_fd, 0);
-	atomic_store_explicit(&p->rung, word, memory_order_relaxed);
-	atomic_fetch_add_explicit(&c->rings, 1, memory_order_relaxed);
 }
 
 const struct port_ops port_user = {
@@ -930,11 +546,11 @@ const struct port_ops port_user = {
 	.close = user_close,
 	.stop = user_stop,
 	.forget = user_forget,
-	.errand = user_errand,
-	.held = user_held,
+	.errand = errand_give,
+	.held = errands_hold,
 	.list = user_list,
-	.bell_fd = user_bell_fd,
-	.park = user_park,
-	.awake = user_awake,
-	.ring = user_ring,
+	.bell_fd = bell_slot_fd,
+	.park = bell_park,
+	.awake = bell_awake,
+	.ring = peer_ring,
 };

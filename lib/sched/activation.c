@@ -138,10 +138,7 @@ static bool take(struct worker *self, struct scheduler *s, uint64_t generation, 
 		return false;
 	if (handover_take(s, generation, home ? s->owner : self, now)) {
 		counter_add(&nr_taken, 1);
-		if (home)
-			return true;
-		worker_next_sentry();
-		return false;
+		return home;
 	}
 	if (!home)
 		worker_retire(self);

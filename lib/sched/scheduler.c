@@ -569,8 +569,12 @@ enum served scheduler_serve(struct scheduler *s, struct worker *w)
 	struct task *t;
 
 	scheduler_adopt(s, w);
-	for (;;) {
-		s->ticks = attack_shorten(&s->chance, PASS_TICKS);
+	/*
+	 * First of all somebody runs, who has waited for that. What can wait until he has had a turn: a system call for what
+	 * was queued for the ring, and, if w was the sentry, to wake another one.
+	 */
+	for (bool first = true;; first = false) {
+		s->ticks = first ? 1 : attack_shorten(&s->chance, PASS_TICKS);
 		take_in(s);
 		if (unlikely(atomic_load_explicit(&s->worker, memory_order_relaxed) != w)) {
 			w->scheduler = NULL;
@@ -581,7 +585,7 @@ enum served scheduler_serve(struct scheduler *s, struct worker *w)
 		if (!t)
 			t = scheduler_pick(s);
 		if (t) {
-			if (io_pending(s))
+			if (!first && io_pending(s))
 				io_poll(s, 0);
 		} else {
 			if (atomic_load_explicit(&stopping, memory_order_relaxed))
@@ -592,10 +596,12 @@ enum served scheduler_serve(struct scheduler *s, struct worker *w)
 			else if (!s->alone)
 				t = spin(s);
 		}
-		if (!t)
+		if (!t && !first)
 			park(s);
-		else if (!scheduler_run(s, w, t))
+		else if (t && !scheduler_run(s, w, t))
 			return SERVED_LOST;
+		if (first)
+			worker_next_sentry();
 	}
 }
 

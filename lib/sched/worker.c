@@ -170,8 +170,10 @@ void worker_retire(struct worker *w)
 
 void worker_next_sentry(void)
 {
+	if (!activation_on())
+		return;
 	pthread_mutex_lock(&mutex);
-	if (idle && !sentry && activation_on()) {
+	if (idle && !sentry) {
 		sentry = idle;
 		idle = idle->next_idle;
 		pthread_cond_signal(&sentry->offered);

@@ -161,7 +161,8 @@ static void victim_run(struct victim *v, enum way way, struct node *peer, __u64 
 	if (v->step >= BELL)
 		v->bell = object_call(v->node.fd, MOTE_IOC_BELL_FD, 1, 0);
 	if (v->step >= WORKS && features & MOTE_FEATURE_ACTIVATE) {
-		v->mode = v->want = 1;
+		/* If there is a spare to be told of it, this worker is not what is to wake it. */
+		v->mode = v->want = v->step != IN_ACTIVATE;
 		if (call(v->node.fd, MOTE_IOC_WORKER, &worker))
 			_exit(96);
 	}

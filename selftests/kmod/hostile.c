@@ -137,6 +137,8 @@ TEST_F(hostile, advised)
 		/* A child that inherits it after all has gained nothing that its parent had not given it. */
 		IN_CHILD(0);
 	}
+	munmap(write, length);
+	munmap(read, length);
 	EXPECT_EQ(0, still_serves());
 }
 
@@ -615,7 +617,7 @@ static void fuzzer_process(unsigned long seed, long rounds)
 	_exit(0);
 }
 
-TEST_F(hostile, fuzz)
+TEST_F_TIMEOUT(hostile, fuzz, 1800)
 {
 	/* Several at once, who may all reach each other; each one's last rounds come unawares. */
 	enum { NR = 3 };
@@ -631,7 +633,7 @@ TEST_F(hostile, fuzz)
 			fuzzer_process(seed + i, rounds / NR);
 	}
 	for (int i = 0; i < NR; i++)
-		EXPECT_EQ(0, child_wait(pids[i]));
+		EXPECT_EQ(0, child_wait_for(pids[i], 1500000));
 	/* And killed in the middle of it. */
 	for (int i = 0; i < NR; i++) {
 		pids[i] = child_start();

@@ -336,17 +336,22 @@ static inline pid_t child_start(void)
 	return pid;
 }
 
-/* Its exit status; -signal; -1000 if it does not end. */
-static inline int child_wait(pid_t pid)
+/* Its exit status; -signal; -1000 if it does not end within the time. */
+static inline int child_wait_for(pid_t pid, int ms)
 {
 	int status;
 
-	if (!WITHIN(60000, waitpid(pid, &status, WNOHANG) == pid)) {
+	if (!WITHIN(ms, waitpid(pid, &status, WNOHANG) == pid)) {
 		kill(pid, SIGKILL);
 		waitpid(pid, &status, 0);
 		return -1000;
 	}
 	return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
+}
+
+static inline int child_wait(pid_t pid)
+{
+	return child_wait_for(pid, 60000);
 }
 
 /* Runs `code` in a child that shares nothing but descriptors; gives what the code returns, 0 ... 255. */

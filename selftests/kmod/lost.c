@@ -10,7 +10,6 @@ enum by { ENTER_BOTH, ENTER_EACH, BELL_FD, URING, URING_DEFER, MIXED };
 
 FIXTURE(lost)
 {
-	int cpus;
 };
 
 FIXTURE_VARIANT(lost)
@@ -232,7 +231,7 @@ static int second_plays(struct player *p, long rounds)
 	return err;
 }
 
-TEST_F(lost, ball)
+TEST_F_TIMEOUT(lost, ball, 1800)
 {
 	long rounds = test_rounds(3000);
 	struct player p = { 0 };
@@ -280,7 +279,30 @@ static void *ringer_run(void *arg)
 	return NULL;
 }
 
-TEST_F(lost, many_ring_one)
+FIXTURE(crowd)
+{
+};
+
+FIXTURE_VARIANT(crowd)
+{
+	int cpus;
+};
+
+FIXTURE_VARIANT_ADD(crowd, 1) { .cpus = 1 };
+FIXTURE_VARIANT_ADD(crowd, 2) { .cpus = 2 };
+
+FIXTURE_SETUP(crowd)
+{
+	NEED_DEVICE();
+	if (cpu_count() < variant->cpus)
+		SKIP(return, "one CPU only");
+}
+
+FIXTURE_TEARDOWN(crowd)
+{
+}
+
+TEST_F_TIMEOUT(crowd, rings_one, 1800)
 {
 	_Atomic long left = test_rounds(3000);
 	const __u64 total = left;
@@ -291,8 +313,6 @@ TEST_F(lost, many_ring_one)
 	__u64 seen = 0;
 	__u32 seq;
 
-	if (variant->by != ENTER_EACH)
-		SKIP(return, "once for one and two CPUs is enough");
 	if (variant->cpus == 1)
 		cpu_pin(0);
 	for (int i = 0; i < 4; i++)

@@ -48,6 +48,7 @@ int main(int argc, char **argv)
 	if ((argc != 5 && argc != 6) || atoi(argv[4]) < 1 || atoi(argv[4]) > 1000)
 		return usage();
 	load_init(&load, atoi(argv[4]));
+	load.unsure = true;
 	if (!notes(&load, argv[3], "r")) {
 		fprintf(stderr, "%s: no notes of so many connections\n", argv[3]);
 		return 2;
@@ -63,6 +64,8 @@ int main(int argc, char **argv)
 		if (seconds)
 			printf(", %d of them cut off; the slowest answer took %.0f ms", load_cuts(&load),
 			       load_worst_ms(&load));
+		if (load.looked_up)
+			printf("; of %d keys nobody knew whether they were changed, and they were looked up", load.looked_up);
 		printf("\n");
 		if (!notes(&load, argv[3], "w") || (seconds && load_cuts(&load)))
 			return 2;

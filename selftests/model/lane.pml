@@ -72,7 +72,7 @@
 #define IN		1
 
 chan stack = [SIGNALS + (SENDERS - 1) * OTHERS] of { byte };
-bool again;				/* node.again */
+bool roomy;				/* node.roomy */
 bool locked[2];
 byte record[ROOM] = NONE, head, tail, want, wanted;
 bool home_rung, reader_rung;
@@ -164,7 +164,7 @@ inline push_on()
 		:: !holds -> break
 		:: else
 		fi;
-		again = false;
+		roomy = false;
 		take_stack();
 		do
 		:: len(queue) && !stuck ->
@@ -188,7 +188,7 @@ inline push_on()
 		atomic { drain(self) }
 #endif
 		if
-		:: len(stack) || again
+		:: len(stack) || roomy
 		:: else -> break
 		fi
 #endif
@@ -233,7 +233,7 @@ proctype sender(byte self)
 					n++;
 #ifndef ONE_LOOK
 					if
-					:: len(stack) || again -> push_on()
+					:: len(stack) || roomy -> push_on()
 					:: else
 					fi;
 #endif
@@ -275,7 +275,7 @@ end_home:		atomic { home_rung -> home_rung = false }
 				fi
 			}
 #ifndef ROOM_FORGOTTEN
-			atomic { drain(self); again = true }
+			atomic { drain(self); roomy = true }
 #endif
 			push_on();
 none:			skip

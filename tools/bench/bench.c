@@ -41,7 +41,7 @@ struct series {
 
 static const struct bench *const groups[] = {
 	bench_messages, bench_receive, bench_spawn, bench_memory, bench_timers, bench_skynet, bench_echo,
-	bench_kv, bench_two, bench_supervise, bench_neighbour, bench_overseer,
+	bench_kv, bench_two, bench_supervise, bench_neighbour, bench_node, bench_overseer, bench_activation,
 };
 
 static double seconds = 0.25;

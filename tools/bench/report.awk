@@ -17,6 +17,7 @@ function bars() {
 	bar("spawn_speedup", "is", 1.5); bar("skynet_speedup", "is", 1.5); bar("calls_speedup", "is", 1.5)
 	bar("fanin_two", "best", 0.6)
 	bar("supervise_exit", "go", 0.7); bar("supervise_fault", "is", 5000)
+	bar("node_stream_64", "shm", 1.5); bar("node_pingpong", "shm", 5)
 }
 
 function bar(figure, whom, share) {
@@ -102,7 +103,7 @@ function cpu_ratio(figure, whom) {
 # How much longer things took than they used a CPU, over the figures of one scheduler that never sleeps.
 function busy(    f, sum, count) {
 	for (f in med_of_mote) {
-		if (unit[f] == "ns" && f !~ /^(echo|kv)|_two$/ && mcpu["mote", f]) {
+		if (unit[f] == "ns" && f !~ /^(echo|kv|node)|_two$/ && mcpu["mote", f]) {
 			sum += med["mote", f] / mcpu["mote", f]
 			count++
 		}
