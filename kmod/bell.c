@@ -48,11 +48,12 @@ struct mote_bell_slot *mote_bell_find(struct mote_node *node, u32 id, u32 slot)
 struct waiters {
 	struct task_struct *sleeper;
 	struct io_uring_cmd *cmd;
+	bool dozes;
 };
 
 static struct waiters bell_take(struct mote_bell_slot *bell)
 {
-	struct waiters w = { bell->sleeper, bell->cmd };
+	struct waiters w = { bell->sleeper, bell->cmd, bell->dozes };
 
 	lockdep_assert_held(&bell->lock);
 	bell->cmd = NULL;
@@ -65,7 +66,8 @@ static struct waiters bell_take(struct mote_bell_slot *bell)
 
 static void waiters_wake(struct waiters *w, bool handoff, int result)
 {
-	if (w->sleeper) {
+	/* Who dozes is runnable, and will find itself gone. */
+	if (w->sleeper && !w->dozes) {
 		/*
 		 * No queue is needed for one waiter. default_wake_function() is the only way for
 		 * a module to wake somebody on this CPU, which the caller is about to leave.
@@ -79,7 +81,7 @@ static void waiters_wake(struct waiters *w, bool handoff, int result)
 		mote_uring_complete(w->cmd, result);
 }
 
-void mote_bell_ring(struct mote_bell_slot *bell, bool handoff)
+bool mote_bell_ring(struct mote_bell_slot *bell, bool handoff)
 {
 	struct waiters w;
 	u32 seq;
@@ -98,6 +100,7 @@ void mote_bell_ring(struct mote_bell_slot *bell, bool handoff)
 	/* A full barrier: pairs with poll_wait()'s. */
 	if (wq_has_sleeper(&bell->poll))
 		wake_up_poll(&bell->poll, EPOLLIN | EPOLLRDNORM);
+	return handoff && w.sleeper && task_cpu(w.sleeper) == raw_smp_processor_id();
 }
 
 void mote_bells_shut(struct mote_node *node)
@@ -118,39 +121,41 @@ void mote_bells_shut(struct mote_node *node)
 	}
 }
 
+/* Those that somebody else takes the place of, or that are called off. */
 static void waiters_cancel(struct waiters *w)
 {
-	if (likely(!w->sleeper && !w->cmd))
-		return;
-	waiters_wake(w, false, -ECANCELED);
+	if (w->sleeper || w->cmd)
+		waiters_wake(w, false, -ECANCELED);
 }
 
 int mote_bell_arm(struct mote_node *node, struct mote_bell_slot *bell, struct io_uring_cmd *cmd,
-		  u32 seq)
+		  u32 seq, bool doze)
 {
 	struct waiters older;
+	int err = 1;
 
 	rcu_read_lock();
 	spin_lock(&bell->lock);
 	/* Dying takes the waiters out under the lock, after it has changed the state. */
-	if (bell->seq != seq || READ_ONCE(node->state) != MOTE_LIVE) {
-		int err = bell->seq != seq ? 0 : -ESHUTDOWN;
-
-		spin_unlock(&bell->lock);
-		rcu_read_unlock();
-		return err;
-	}
-	older = bell_take(bell);
-	bell->cmd = cmd;
-	if (!cmd) {
+	if (bell->seq != seq) {
+		err = 0;
+	} else if (READ_ONCE(node->state) != MOTE_LIVE) {
+		err = -ESHUTDOWN;
+	} else {
+		older = bell_take(bell);
+		bell->cmd = cmd;
+		bell->dozes = doze;
+		if (!cmd)
+			bell->sleeper = current;
 		/* Who takes the caller out of the bell, under the lock, wakes it. */
-		bell->sleeper = current;
-		__set_current_state(TASK_INTERRUPTIBLE);
+		if (!cmd && !doze)
+			__set_current_state(TASK_INTERRUPTIBLE);
 	}
 	spin_unlock(&bell->lock);
-	waiters_cancel(&older);
+	if (err > 0)
+		waiters_cancel(&older);
 	rcu_read_unlock();
-	return 1;
+	return err;
 }
 
 bool mote_bell_cancel(struct mote_bell_slot *bell)
@@ -166,7 +171,22 @@ bool mote_bell_cancel(struct mote_bell_slot *bell)
 	return w.sleeper || w.cmd;
 }
 
-/* Not rung: leaves the bell. False: it was taken out of it meanwhile. */
+/* From dozing to sleeping. False: the caller was taken out of the bell meanwhile. */
+static bool sleep_deepen(struct mote_bell_slot *bell)
+{
+	bool waiting;
+
+	spin_lock(&bell->lock);
+	waiting = bell->sleeper == current;
+	if (waiting) {
+		bell->dozes = false;
+		__set_current_state(TASK_INTERRUPTIBLE);
+	}
+	spin_unlock(&bell->lock);
+	return waiting;
+}
+
+/* Not rung: leaves the bell. False, likewise. */
 static bool sleep_abort(struct mote_bell_slot *bell)
 {
 	bool waiting;
@@ -179,7 +199,8 @@ static bool sleep_abort(struct mote_bell_slot *bell)
 	return waiting;
 }
 
-static int sleep_end(struct mote_node *node, struct mote_bell_slot *bell, u32 seq, s64 deadline)
+/* The caller is in the bell; its state is set. */
+static int sleep_sound(struct mote_bell_slot *bell, s64 deadline)
 {
 	ktime_t expires = deadline;
 	int err = 0;
@@ -199,16 +220,26 @@ static int sleep_end(struct mote_node *node, struct mote_bell_slot *bell, u32 se
 		set_current_state(TASK_INTERRUPTIBLE);
 	}
 	__set_current_state(TASK_RUNNING);
+	return err;
+}
+
+static int sleep_wait(struct mote_node *node, struct mote_bell_slot *bell, u32 seq, s64 deadline,
+		      bool doze)
+{
+	int err = 0;
+
+	if (doze)
+		schedule();
+	/* acquire: as in sleep_sound() */
+	if (!doze || (smp_load_acquire(&bell->sleeper) == current && sleep_deepen(bell)))
+		err = sleep_sound(bell, deadline);
 	if (err || READ_ONCE(bell->seq) != seq)
 		return err;
 	return READ_ONCE(node->state) == MOTE_LIVE ? -ECANCELED : -ESHUTDOWN;
 }
 
-/*
- * Rings *ring, if it is not NULL, and the nr that follow. All are checked before the first one
- * rings. Under RCU. Only the first can be handed this CPU.
- */
-static int rings_ring(struct mote_node *node, const struct mote_ring *rings, u32 nr, bool handoff)
+/* All are checked before the first one rings. Under RCU. */
+static int rings_ring(struct mote_node *node, const struct mote_ring *rings, u32 nr)
 {
 	struct mote_bell_slot *bell;
 	u32 i;
@@ -222,25 +253,22 @@ static int rings_ring(struct mote_node *node, const struct mote_ring *rings, u32
 		/* A tie cannot change its target; that it may be gone by now does no harm. */
 		bell = mote_bell_find(node, rings[i].node, rings[i].slot);
 		if (!IS_ERR(bell))
-			mote_bell_ring(bell, handoff && !i);
+			mote_bell_ring(bell, false);
 	}
 	return 0;
 }
 
-/* The usual case, without a loop or a copy; and the other one. */
+/* The usual case, without a loop or a copy. As mote_bell_ring(), or -errno. */
 static int enter_ring(struct mote_node *node, const struct mote_enter *e, bool handoff)
 {
 	struct mote_bell_slot *bell;
-	int err = 0;
+	int ret;
 
 	rcu_read_lock();
 	bell = mote_bell_find(node, e->ring.node, e->ring.slot);
-	if (IS_ERR(bell))
-		err = PTR_ERR(bell);
-	else
-		mote_bell_ring(bell, handoff);
+	ret = IS_ERR(bell) ? PTR_ERR(bell) : mote_bell_ring(bell, handoff);
 	rcu_read_unlock();
-	return err;
+	return ret;
 }
 
 static noinline int enter_ring_many(struct mote_node *node, const struct mote_enter *e)
@@ -257,7 +285,7 @@ static noinline int enter_ring_many(struct mote_node *node, const struct mote_en
 			   e->nr_rings * sizeof(rings[0])))
 		return -EFAULT;
 	rcu_read_lock();
-	err = rings_ring(node, rings, nr + e->nr_rings, false);
+	err = rings_ring(node, rings, nr + e->nr_rings);
 	rcu_read_unlock();
 	return err;
 }
@@ -288,8 +316,7 @@ long mote_enter(struct mote_node *node, void __user *arg)
 {
 	struct mote_enter e;
 	struct mote_bell_slot *bell = NULL;
-	bool sleeps = false;
-	int err;
+	int err, local = 0;
 
 	if (unlikely(enter_copy(&e, arg) || e.size != sizeof(e))) {
 		err = mote_copy_in(&e, sizeof(e), sizeof(e), arg);
@@ -307,30 +334,16 @@ long mote_enter(struct mote_node *node, void __user *arg)
 		bell = &node->bells[e.slot];
 	}
 	/* Many at once: who sleeps then gains nothing by waking one of them here. */
-	if (unlikely(e.nr_rings)) {
-		err = enter_ring_many(node, &e);
-		if (err)
-			return err;
-		e.flags &= ~MOTE_ENTER_RING;
-	}
-	if (bell) {
-		/* Before ringing: only who will indeed sleep gives its CPU away. */
-		err = mote_bell_arm(node, bell, NULL, e.seq);
-		if (unlikely(err < 0))
-			return err;
-		sleeps = err;
-		trace_mote_park(node->id, e.slot, e.seq);
-	}
-	if (e.flags & MOTE_ENTER_RING) {
-		err = enter_ring(node, &e, sleeps);
-		if (unlikely(err)) {
-			if (sleeps)
-				sleep_abort(bell);
-			__set_current_state(TASK_RUNNING);
-			return err;
-		}
-	}
-	return sleeps ? sleep_end(node, bell, e.seq, e.deadline) : 0;
+	if (unlikely(e.nr_rings))
+		local = enter_ring_many(node, &e);
+	else if (e.flags & MOTE_ENTER_RING)
+		/* Only who will sleep gives its CPU away. */
+		local = enter_ring(node, &e, bell && READ_ONCE(bell->seq) == e.seq);
+	if (unlikely(local < 0) || !bell)
+		return local;
+	trace_mote_park(node->id, e.slot, e.seq);
+	err = mote_bell_arm(node, bell, NULL, e.seq, local);
+	return err > 0 ? sleep_wait(node, bell, e.seq, e.deadline, local) : err;
 }
 
 /* A descriptor that can be polled for one bell. */

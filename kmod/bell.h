@@ -10,6 +10,12 @@
  * lock. The ring stores RUNNING before it counts: a ring that is late for an earlier sleep
  * either is counted after the owner loaded seq, and then the owner does not sleep, or it has
  * stored RUNNING before, and the owner's PARKED stands.
+ *
+ * Dozing: who rings a waiter that will run on this CPU, and would sleep next, first lets it run,
+ * and stays runnable. If the answer comes at once, neither has slept: sleeping and being woken
+ * are most of what a round trip costs. If not, it sleeps when its turn comes again. It only dozes
+ * for somebody on its own CPU: with a CPU-bound stranger there instead it would wait for that
+ * one's time slice, while a sleeper that is woken may preempt it.
  */
 #ifndef _MOTE_BELL_H
 #define _MOTE_BELL_H
@@ -27,6 +33,7 @@ struct mote_bell_slot {
 	u32 seq;			/* protected by lock; never read from the shared page */
 	struct task_struct *sleeper;	/* protected by lock; itself looks without */
 	struct io_uring_cmd *cmd;	/* protected by lock */
+	bool dozes;			/* the sleeper does; protected by lock */
 	struct mote_bell *shared;
 	wait_queue_head_t poll;		/* of descriptors from BELL_FD */
 } ____cacheline_aligned;
@@ -36,15 +43,18 @@ struct mote_bell_slot *mote_bells_new(u32 nr, struct mote_bells *shared);
 /* The bell that node may ring, or ERR_PTR. Under RCU. */
 struct mote_bell_slot *mote_bell_find(struct mote_node *node, u32 id, u32 slot);
 
-/* Process context, under RCU. handoff: the caller is about to sleep. */
-void mote_bell_ring(struct mote_bell_slot *bell, bool handoff);
+/*
+ * Process context, under RCU. handoff: the caller is about to sleep. True: somebody waited, is
+ * awake now, and will run on this CPU.
+ */
+bool mote_bell_ring(struct mote_bell_slot *bell, bool handoff);
 
 /*
  * Makes cmd, or, if that is NULL, the calling task the bell's waiter; the task's state is set
- * then. 1; 0: it has rung since seq; -ESHUTDOWN.
+ * then, unless it will doze. 1; 0: it has rung since seq; -ESHUTDOWN.
  */
 int mote_bell_arm(struct mote_node *node, struct mote_bell_slot *bell, struct io_uring_cmd *cmd,
-		  u32 seq);
+		  u32 seq, bool doze);
 
 /* Ends the wait with -ECANCELED; false: there is none. */
 bool mote_bell_cancel(struct mote_bell_slot *bell);

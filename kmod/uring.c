@@ -59,7 +59,7 @@ static int cmd_wait(struct mote_node *node, struct io_uring_cmd *cmd, u32 slot, 
 	cmd_pdu(cmd)->bell = bell;
 	/* Before it is in the bell: once it is there, it may be completed, and gone, any time. */
 	io_uring_cmd_mark_cancelable(cmd, issue_flags);
-	err = mote_bell_arm(node, bell, cmd, seq);
+	err = mote_bell_arm(node, bell, cmd, seq, false);
 	if (err <= 0)
 		mote_uring_done(cmd, err, issue_flags);
 	return -EIOCBQUEUED;

@@ -42,6 +42,7 @@ static _Atomic int last_err;
 static bool release_downs;		/* at once, by the hook */
 static _Atomic unsigned int nr_ups, nr_downs, nr_unreachables, nr_rooms;
 static _Atomic uint64_t nr_records;
+static void (*on_up)(struct carrier *c);
 static bool (*on_record)(struct carrier *c, const struct record *head, const void *body);
 static int loop_wake[LOOPS];
 static int loop_epoll[LOOPS];
@@ -68,6 +69,8 @@ static void hook_up(struct scheduler *s, struct carrier *c)
 {
 	(void)s;
 	last_up = c;
+	if (on_up)
+		on_up(c);
 	nr_ups++;
 }
 
@@ -151,6 +154,7 @@ static inline void node_reset(void)
 	nr_ups = nr_downs = nr_unreachables = nr_rooms = 0;
 	nr_records = 0;
 	on_record = NULL;
+	on_up = NULL;
 	release_downs = false;
 }
 

@@ -41,8 +41,8 @@ struct mote_opts {
 	 */
 	const char *node;
 	/*
-	 * Bytes that one other node may have in mailboxes here, not received yet; that node's messages wait beyond that.
-	 * 0: 256 MiB.
+	 * Bytes that one other node may have in mailboxes here, not received yet; beyond that its messages wait where they are,
+	 * and what it has sent after them, answers too, waits behind them. One message may be larger. 0: 256 MiB.
 	 */
 	uint64_t node_budget;
 };

@@ -17,6 +17,8 @@
 #include <errno.h>
 #include <string.h>
 
+#define QUEUE_MAX	(UINT64_C(64) << 20)
+
 enum taken { TAKEN, REFUSED, FORBIDDEN };
 
 static bool slot_known(uint32_t slot)
@@ -46,9 +48,11 @@ static struct signal *signal_of(struct scheduler *s, const struct node *n, const
 	return sig;
 }
 
-/* Takes sig. To whoever it was for, if that can be. */
-static void hand_in(struct scheduler *s, struct signal *sig, uint32_t slot, bool urgent)
+/* Takes sig. To whoever it was for, if that can be. It is charged: the inbox of who computes may take it for long. */
+static void hand_in(struct scheduler *s, struct node *n, struct signal *sig, uint32_t slot, bool urgent)
 {
+	if (!sig->charged)
+		node_charge(n, sig);
 	if (likely(slot_known(slot)))
 		signal_send(s, sig, slot, urgent);
 	else
@@ -91,7 +95,7 @@ static void message_in(struct scheduler *s, struct node *n, struct signal *sig, 
 	if (p && limited(p))
 		limit_arrive(s, p, sig);
 	else
-		hand_in(s, sig, slot, false);
+		hand_in(s, n, sig, slot, false);
 }
 
 static enum taken take_message(struct scheduler *s, struct node *n, const struct record *r, struct source body)
@@ -134,8 +138,7 @@ static enum taken take_reply(struct scheduler *s, struct node *n, const struct r
 	sig = payload_new(s, n, r, SIGNAL_REPLY, body);
 	if (!sig)
 		return REFUSED;
-	node_charge(n, sig);
-	hand_in(s, sig, r->to_slot, false);
+	hand_in(s, n, sig, r->to_slot, false);
 	return TAKEN;
 }
 
@@ -175,10 +178,8 @@ static enum taken take_end(struct scheduler *s, struct node *n, const struct rec
 		return REFUSED;
 	if (r->kind == RECORD_EXIT_LINK)
 		sig->kind = SIGNAL_EXIT_LINK;
-	if (r->kind == RECORD_EXIT)
-		node_charge(n, sig);
 	sig->to = r->to_serial;
-	hand_in(s, sig, r->to_slot, true);
+	hand_in(s, n, sig, r->to_slot, true);
 	if (r->kind == RECORD_EXIT && reason.kind == MOTE_KILL && slot_known(r->to_slot))
 		async_kill_want(&process_table[r->to_slot], r->to_serial);
 	return TAKEN;
@@ -195,7 +196,7 @@ static enum taken take_plain(struct scheduler *s, struct node *n, const struct r
 	sig = signal_of(s, n, r, kind, 0);
 	if (!sig)
 		return REFUSED;
-	hand_in(s, sig, r->to_slot, urgent);
+	hand_in(s, n, sig, r->to_slot, urgent);
 	return TAKEN;
 }
 
@@ -214,8 +215,7 @@ static enum taken take_edge(struct scheduler *s, struct node *n, const struct re
 	if (!sig)
 		return REFUSED;
 	if (likely(!node_edges_full(n))) {
-		node_charge(n, sig);
-		hand_in(s, sig, r->to_slot, true);
+		hand_in(s, n, sig, r->to_slot, true);
 	} else if (kind == SIGNAL_MONITOR) {
 		signal_send_pid(s, signal_down_new(s, sig, to, ref, &many), from, true);
 	} else {
@@ -363,28 +363,36 @@ static enum taken take_part(struct node *n, struct source body)
 	return TAKEN;
 }
 
+/*
+ * While half of it is free, a message of any size is taken. What is no message may use as much again, so that a mailbox
+ * that is full does not hold up what comes before the next message.
+ */
 static bool over_budget(struct node *n, const struct record *r)
 {
 	uint64_t undelivered = atomic_load_explicit(&n->undelivered, memory_order_relaxed);
+	bool message = r->kind == RECORD_MESSAGE || r->kind == RECORD_REQUEST || r->kind == RECORD_NAMED ||
+		       r->kind == RECORD_SPAWN || r->kind == RECORD_LARGE;
 
-	/* A single message may be larger. */
-	return unlikely(undelivered) &&
-	       undelivered + (r->kind == RECORD_LARGE ? r->ref : r->size) > node_budget;
+	/* What is in parts was looked at when it was announced. */
+	return unlikely(undelivered > (message ? node_budget / 2 : node_budget)) && !n->partial &&
+	       undelivered + (r->kind == RECORD_LARGE ? r->ref : r->size) > (message ? node_budget : 2 * node_budget);
 }
 
 static enum taken record_take(struct scheduler *s, struct node *n, const struct record *r, struct source body)
 {
+	if (unlikely(over_budget(n, r)))
+		return REFUSED;
 	switch (r->kind) {
 	case RECORD_MESSAGE:
-		return over_budget(n, r) ? REFUSED : take_message(s, n, r, body);
+		return take_message(s, n, r, body);
 	case RECORD_REQUEST:
-		return over_budget(n, r) ? REFUSED : take_request(s, n, r, body);
+		return take_request(s, n, r, body);
 	case RECORD_NAMED:
-		return over_budget(n, r) ? REFUSED : take_named(s, n, r, body);
+		return take_named(s, n, r, body);
 	case RECORD_SPAWN:
-		return over_budget(n, r) ? REFUSED : take_spawn(s, n, r, body);
+		return take_spawn(s, n, r, body);
 	case RECORD_LARGE:
-		return over_budget(n, r) ? REFUSED : take_large(s, n, r);
+		return take_large(s, n, r);
 	case RECORD_PART:
 		return take_part(n, body);
 	case RECORD_REPLY:
@@ -440,6 +448,12 @@ bool remote_record(struct scheduler *s, struct carrier *c, const struct record *
 		taken = record_take(s, n, r, (struct source){ data, r->size });
 	if (taken == REFUSED)
 		return false;
+	/* Our answers, and what we send unasked, pile up for a peer that does not read. An honest one does, but for its budget. */
+	if (n && unlikely(atomic_load_explicit(&n->queued, memory_order_relaxed) > QUEUE_MAX &&
+			  atomic_load_explicit(&n->queued, memory_order_relaxed) > 4 * node_budget)) {
+		carrier_cut(c, PORT_CUT, "it does not read what it asks for");
+		return true;
+	}
 	partial = n ? n->partial : NULL;
 	if (taken == FORBIDDEN) {
 		carrier_cut(c, PORT_CUT, "a record that no node of mote would send");

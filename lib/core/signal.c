@@ -281,6 +281,9 @@ void signal_take(struct scheduler *s, struct process *p, struct signal *sig)
 		signal_undeliverable(s, sig, p->task.slot);
 		return;
 	}
+	/* What is not kept has arrived. */
+	if (unlikely(sig->charged) && (sig->kind == SIGNAL_DOWN || sig->kind > SIGNAL_LINK) && sig->kind != SIGNAL_MONITOR)
+		node_uncharge(sig);
 	switch (sig->kind) {
 	case SIGNAL_MESSAGE:
 	case SIGNAL_REQUEST:

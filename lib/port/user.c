@@ -28,6 +28,7 @@
 #define AGAIN_MS	3		/* until the next try, of what others have to be done with first */
 #define HELD_MS		2		/* until core is offered again what it has refused */
 #define CROWDED_MS	100		/* until the next try to accept, without descriptors or memory */
+#define CALLERS_MAX	64		/* who may take their time with a greeting */
 
 static struct rendezvous here = RENDEZVOUS_NONE;
 static int epoll_fd = -1, listen_fd = -1;
@@ -152,6 +153,23 @@ static void connect_request(struct request *r)
 
 /* --- being called --- */
 
+/* Who has had the longest time to say something makes room for one more. */
+static void callers_limit(void)
+{
+	struct peer *oldest = NULL;
+	unsigned int n = 0;
+
+	/* The newest are first. */
+	for (struct peer *p = peer_first(); p; p = peer_next(p)) {
+		if (p->state == ACCEPTED) {
+			oldest = p;
+			n++;
+		}
+	}
+	if (n >= CALLERS_MAX)
+		peer_drop(oldest);
+}
+
 static void accept_all(void)
 {
 	for (;;) {
@@ -167,6 +185,7 @@ static void accept_all(void)
 		}
 		if (sock < 0)
 			return;
+		callers_limit();
 		p = peer_new(ACCEPTED, now_ms() + PATIENCE_MS);
 		if (!p) {
 			close(sock);
