@@ -113,8 +113,11 @@ static void call(struct peer *p)
 		err = watch(p->pidfd, (uintptr_t)p | 1);
 	if (!err)
 		err = peer_offer(p, MESSAGE_HELLO);
-	if (err)
-		peer_fail(p, err == -EPIPE ? -ECONNREFUSED : err);
+	/* It has hung up without having heard us: many call it, or it ends, which the next call will tell. */
+	if (err == -EPIPE)
+		call_later(p);
+	else if (err)
+		peer_fail(p, err);
 	else
 		p->state = GREETED;
 }
@@ -153,7 +156,14 @@ static void connect_request(struct request *r)
 
 /* --- being called --- */
 
-/* Who has had the longest time to say something makes room for one more. */
+static void say_again(int sock)
+{
+	struct message m = { .kind = MESSAGE_AGAIN };
+
+	message_send(sock, &m, NULL);
+}
+
+/* Who has had the longest time to say something makes room for one more, and may try again if it is honest. */
 static void callers_limit(void)
 {
 	struct peer *oldest = NULL;
@@ -166,8 +176,10 @@ static void callers_limit(void)
 			n++;
 		}
 	}
-	if (n >= CALLERS_MAX)
+	if (n >= CALLERS_MAX) {
+		say_again(oldest->sock);
 		peer_drop(oldest);
+	}
 }
 
 static void accept_all(void)
@@ -188,6 +200,7 @@ static void accept_all(void)
 		callers_limit();
 		p = peer_new(ACCEPTED, now_ms() + PATIENCE_MS);
 		if (!p) {
+			say_again(sock);
 			close(sock);
 			continue;
 		}
@@ -226,7 +239,6 @@ static bool hello_too_early(struct peer *p, uint32_t node)
 
 static void hello(struct peer *p, const struct message *m, int fds[MESSAGE_FDS])
 {
-	struct message again = { .kind = MESSAGE_AGAIN };
 	int err;
 
 	if (!m->node || m->node == port_node) {
@@ -235,7 +247,7 @@ static void hello(struct peer *p, const struct message *m, int fds[MESSAGE_FDS])
 		return;
 	}
 	if (hello_too_early(p, m->node)) {
-		message_send(p->sock, &again, NULL);
+		say_again(p->sock);
 		peer_drop(p);
 		return;
 	}

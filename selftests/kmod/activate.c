@@ -43,7 +43,7 @@ struct worker {
 	int event;		/* what its blocks wait for */
 	void (*run)(struct worker *w);
 	_Atomic pid_t tid;
-	_Atomic int err;
+	int err;
 	_Atomic bool stop;
 	long count;
 };
@@ -142,8 +142,8 @@ static int spare_wait(int fd, struct mote_activate_wait *wait, long ms)
 struct listener {
 	pthread_t thread;
 	int fd;
-	_Atomic long told[MOTE_WORKERS_MAX];
-	_Atomic int err;
+	long told[MOTE_WORKERS_MAX];
+	int err;
 };
 
 static void *listener_thread(void *arg)

@@ -251,9 +251,9 @@ TEST_F_TIMEOUT(lost, ball, 1800)
 	ASSERT_EQ(0, player_connect(&p, id, false));
 	err = first_plays(&p, rounds);
 	EXPECT_EQ(0, err)
-		TH_LOG("the first: %d, after %llu of %ld rounds", err, (unsigned long long)*p.in, rounds);
+		TH_LOG("the first: %d, after %llu of %ld rounds", err, (unsigned long long)atomic_load(p.in), rounds);
 	EXPECT_EQ(0, child_wait(pid));
-	EXPECT_EQ(rounds, *p.in);
+	EXPECT_EQ(rounds, atomic_load(p.in));
 	/* Else nothing has been tested. */
 	EXPECT_LT(0, p.sleeps);
 	EXPECT_LT(0, p.rings);
