@@ -29,6 +29,7 @@ struct post {
 struct worker {
 	struct preempt_notifier notifier;
 	struct irq_work irq;
+	struct irq_work gone;		/* queued once: nothing else has the worker freed */
 	struct hrtimer timer;		/* of activate_delay_us */
 	struct work_struct free;
 	struct mote_node *node;		/* a reference */
@@ -36,7 +37,7 @@ struct worker {
 	const u32 __user *mode, *want;	/* these three: its own thread's, no lock */
 	u32 mode_user;
 	bool detached;			/* the node is dead, */
-	bool dead;			/* the thread is */
+	bool dead;			/* the thread is: its task_struct may be another's soon */
 	bool away;			/* blocked, and wants a spare; its own thread writes */
 	struct post post;
 	struct list_head link;		/* in activation.workers */
@@ -84,13 +85,18 @@ static void worker_irq(struct irq_work *irq)
 	struct worker *w = container_of(irq, struct worker, irq);
 	u32 delay = READ_ONCE(mote_activate_delay_us);
 
-	if (READ_ONCE(w->dead))
-		queue_work(workqueue, &w->free);
-	else if (!delay)
+	if (!delay)
 		worker_post(w);
 	else if (!hrtimer_active(&w->timer))
 		hrtimer_start(&w->timer, ns_to_ktime((u64)delay * NSEC_PER_USEC),
 			      HRTIMER_MODE_REL_HARD);
+}
+
+static void worker_gone(struct irq_work *irq)
+{
+	struct worker *w = container_of(irq, struct worker, gone);
+
+	queue_work(workqueue, &w->free);
 }
 
 /* One timer serves all of a worker's short sleeps, one after the other. */
@@ -126,7 +132,7 @@ static void worker_sched_out(struct preempt_notifier *notifier, struct task_stru
 
 	if (unlikely(state & TASK_DEAD)) {
 		WRITE_ONCE(w->dead, true);
-		irq_work_queue(&w->irq);
+		irq_work_queue(&w->gone);
 		return;
 	}
 	if (!mote_task_blocked(current) || state & (__TASK_STOPPED | __TASK_TRACED | TASK_PARKED))
@@ -155,6 +161,7 @@ static void worker_free(struct worker *w)
 	struct mote_activation *activation = &w->node->activation;
 
 	irq_work_sync(&w->irq);
+	irq_work_sync(&w->gone);
 	hrtimer_cancel(&w->timer);
 	raw_spin_lock_irq(&activation->lock);
 	list_del_init(&w->post.link);
@@ -187,7 +194,7 @@ static struct worker *worker_of_current(struct mote_node *node)
 
 	lockdep_assert_held(&mote_mutex);
 	list_for_each_entry(w, &node->activation.workers, link)
-		if (w->task == current)
+		if (w->task == current && !READ_ONCE(w->dead))
 			return w;
 	return NULL;
 }
@@ -204,6 +211,7 @@ static struct worker *worker_new(struct mote_node *node)
 	INIT_LIST_HEAD(&w->post.link);
 	INIT_WORK(&w->free, worker_free_work);
 	w->irq = IRQ_WORK_INIT_HARD(worker_irq);
+	w->gone = IRQ_WORK_INIT_HARD(worker_gone);
 	mote_hrtimer_setup(&w->timer, worker_timer);
 	preempt_notifier_init(&w->notifier, &worker_ops);
 	return w;

@@ -70,7 +70,9 @@ proves "who parks is woken for what comes from outside" wake.pml -DFOREIGN
 proves "a lone scheduler, too" wake.pml -DSCHEDULERS=1 -DFOREIGN
 proves "the overseer is awake while anything computes" wake.pml -DOVERSEER
 proves "who sleeps is rung, for records and for room" bell.pml -DWEAK
-proves "the module's bells" bell.pml -DKMOD -DWEAK
+proves "once for each sleep is enough" bell.pml -DONCE -DWRITERS=1 -DRECORDS=3 -DWEAK
+proves "once for each sleep, by each of two" bell.pml -DONCE -DRECORDS=1 -DWEAK
+proves "the module's bells" bell.pml -DKMOD -DRECORDS=1 -DWEAK
 proves "the module's bells as descriptors" bell.pml -DKMOD -DEDGES -DWEAK
 proves "ring and wait in one call" bell.pml -DKMOD -DTOGETHER -DWRITERS=1 -DRECORDS=3 -DWEAK
 proves "a wait that is cancelled" bell.pml -DKMOD -DCANCELLED=1 -DWRITERS=1 -DWEAK
@@ -107,6 +109,7 @@ refutes taken "who sleeps looks at one lane" bell.pml -DONE_LANE
 refutes sent "who sleeps does not look for room" bell.pml -DHEADS_ONLY
 refutes taken "a ring is taken after the look" bell.pml -DCLEARS_LATE
 refutes sent "room is wanted after the sleep" bell.pml -DWANTS_LATE
+refutes taken "sleeps cannot be told apart" bell.pml -DONCE -DSAME_WORD
 refutes taken "the bell's number is read after the look" bell.pml -DKMOD -DNUMBER_LATE
 refutes sent "a ring counts, then says running" bell.pml -DKMOD -DCOUNTS_FIRST
 refutes sent "a descriptor is readable, then the bell says running" bell.pml -DKMOD -DEDGES -DCOUNTS_FIRST
@@ -145,6 +148,7 @@ if [ "${MOTE_TEST_ROUNDS%%.*}" -ge 10 ] 2>/dev/null; then
 	proves "two schedulers, three processes" handover.pml -DSC -DSCHEDULERS=2 -DWORKERS=3 -DTASKS=3
 	proves "two threads are gone for good" handover.pml -DSC -DWORKERS=3 -DTASKS=3 -DFOREVER=2
 	proves "the overseer, and something from outside" wake.pml -DSPAWNS=0 -DOVERSEER -DFOREIGN
+	proves "two writers, the module's bells" bell.pml -DKMOD -DWEAK
 	proves "two writers, a wait that is cancelled" bell.pml -DKMOD -DCANCELLED=1 -DWEAK
 	proves "two writers, ring and wait in one call" bell.pml -DKMOD -DTOGETHER -DWEAK
 	proves "two writers, a node's end" bell.pml -DKMOD -DEDGES -DDEATH -DRECORDS=1 -DWEAK

@@ -64,6 +64,7 @@ struct signal *mailbox_receive_first(struct scheduler *s, struct process *p)
 		sig = signal_take_lone(s, p);
 	if (likely(sig)) {
 		/* First: if p has to end now, whoever asked is told. */
+		node_uncharge(sig);
 		held_add(p, sig);
 		if (signals_pending(p))
 			signals_act(s, p);
@@ -244,6 +245,7 @@ struct mote_msg *mote_receive(mote_deadline deadline)
 	}
 	if (unlikely(!sig))
 		return receive("mote_receive", &any, deadline);
+	node_uncharge(sig);
 	held_add(p, sig);
 	if (unlikely(atomic_load_explicit(&s->holds_back, memory_order_relaxed)))
 		task_hooks->flush(s, s);

@@ -221,12 +221,12 @@ static inline void mailbox_append(struct process *p, struct signal *sig)
 			      memory_order_relaxed);
 }
 
-/* The first message, if it is a plain one: the case that has to be quick. NULL: look closer. */
+/* The first message, if it is a plain one (or foreign, still charged): the case that has to be quick. NULL: look closer. */
 static inline struct signal *mailbox_take_plain(struct process *p)
 {
 	struct signal *sig = p->first;
 
-	if (!sig || unlikely(sig->kind > SIGNAL_REQUEST))
+	if (!sig || unlikely(sig->kind > SIGNAL_FOREIGN_REQUEST))
 		return NULL;
 	p->first = sig->next;
 	if (sig->next)
@@ -260,7 +260,7 @@ static inline bool signal_deliver(struct scheduler *s, struct process *p, struct
 	} else if (inbox || !s || !s->alone) {
 		return false;
 	}
-	if (likely(sig->to == process_serial(p) && sig->kind <= SIGNAL_REQUEST))
+	if (likely(sig->to == process_serial(p) && sig->kind <= SIGNAL_FOREIGN_REQUEST))
 		mailbox_append(p, sig);
 	else
 		signal_take(s, p, sig);
@@ -279,7 +279,7 @@ static inline void signal_send(struct scheduler *s, struct signal *sig, uint32_t
 	/* Nothing may overtake what the sender's stream has left behind. */
 	if (unlikely(s && atomic_load_explicit(&s->holds_back, memory_order_relaxed)))
 		task_hooks->flush(s, s);
-	if (sig->kind > SIGNAL_FOREIGN_REQUEST || !signal_deliver(s, &process_table[to_slot], sig))
+	if (sig->kind > SIGNAL_COUNTED_REQUEST || !signal_deliver(s, &process_table[to_slot], sig))
 		signal_push(s, sig, to_slot, urgent);
 }
 
@@ -297,7 +297,7 @@ static inline struct signal *signal_take_lone(struct scheduler *s, struct proces
 	    !atomic_compare_exchange_strong_explicit(&p->task.inbox, &inbox, 0, memory_order_acquire,
 						     memory_order_relaxed))
 		return NULL;
-	if (likely(sig->to == process_serial(p) && sig->kind <= SIGNAL_REQUEST))
+	if (likely(sig->to == process_serial(p) && sig->kind <= SIGNAL_FOREIGN_REQUEST))
 		return sig;
 	signal_take(s, p, sig);
 	return NULL;

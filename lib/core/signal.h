@@ -14,11 +14,11 @@
 enum signal_kind {
 	SIGNAL_MESSAGE,
 	SIGNAL_REQUEST,		/* a message that wants an answer to (msg.from, ref); ref 0: was answered */
+	SIGNAL_FOREIGN,		/* a MESSAGE of another node: charged until it leaves the mailbox, then a plain one */
+	SIGNAL_FOREIGN_REQUEST,	/* a REQUEST, likewise */
 	SIGNAL_REPLY,		/* a message to the alias (ref) */
 	SIGNAL_COUNTED,		/* a MESSAGE that counts for its receiver's limit, until it leaves the mailbox */
 	SIGNAL_COUNTED_REQUEST,	/* a REQUEST, likewise */
-	SIGNAL_FOREIGN,		/* a MESSAGE of another node: charged until it leaves the mailbox, then a plain one */
-	SIGNAL_FOREIGN_REQUEST,	/* a REQUEST, likewise */
 	SIGNAL_DOWN,		/* to the owner of the monitor (ref) */
 	SIGNAL_EXIT,		/* mote_exit_pid */
 	SIGNAL_EXIT_LINK,

@@ -4,12 +4,14 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <unistd.h>
 
 #define LANE_BYTES	(UINT64_C(1) << 20)
 
 static _Atomic(struct peer *) peers;
 static unsigned int nr_peers;
+static int epoll_fd = -1;
 
 /* The number goes first: a child that is forked in between closes nothing that is somebody else's by then. */
 static void fd_close(int *fd)
@@ -22,11 +24,13 @@ static void fd_close(int *fd)
 		close(old);
 }
 
-void peers_start(void)
+int peers_start(void)
 {
 	/* In a forked child those of the parent are left to it. */
 	atomic_store_explicit(&peers, NULL, memory_order_relaxed);
 	nr_peers = 0;
+	epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+	return epoll_fd < 0 ? -errno : 0;
 }
 
 void peers_stop(void)
@@ -41,6 +45,7 @@ void peers_stop(void)
 		peer_drop(p);
 	}
 	peers_bury();
+	fd_close(&epoll_fd);
 }
 
 /*
@@ -55,6 +60,26 @@ void peers_forget(void)
 		fd_close(&p->bell_fd);
 		fd_close(&p->peer_bell_fd);
 	}
+	fd_close(&epoll_fd);
+}
+
+int peers_epoll(void)
+{
+	return epoll_fd;
+}
+
+int peers_watch(int fd, uint64_t data)
+{
+	struct epoll_event e = { .events = EPOLLIN, .data.u64 = data };
+
+	return epoll_ctl(epoll_fd, EPOLL_CTL_ADD, fd, &e) ? -errno : 0;
+}
+
+int peer_watch_both(struct peer *p)
+{
+	int err = peers_watch(p->sock, (uintptr_t)p);
+
+	return err ? err : peers_watch(p->pidfd, (uintptr_t)p | 1);
 }
 
 struct peer *peer_first(void)
@@ -99,6 +124,11 @@ struct peer *peer_new(enum peer_state state, int64_t deadline)
 
 void peer_hang_up(struct peer *p)
 {
+	/* By hand: a child that is just forked has those files, too, and while it has they would stay watched. */
+	if (p->sock >= 0)
+		epoll_ctl(epoll_fd, EPOLL_CTL_DEL, p->sock, NULL);
+	if (p->pidfd >= 0)
+		epoll_ctl(epoll_fd, EPOLL_CTL_DEL, p->pidfd, NULL);
 	fd_close(&p->sock);
 	fd_close(&p->pidfd);
 	if (p->bell_fd >= 0)

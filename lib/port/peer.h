@@ -36,9 +36,17 @@ struct peer {
 	struct request *requests;	/* answered by how that ends */
 };
 
-void peers_start(void);
+int peers_start(void);			/* 0 or -errno */
 void peers_stop(void);			/* frees all, without an answer */
 void peers_forget(void);		/* in a forked child: closes what they have */
+
+/*
+ * The epoll of the port's thread. An event's data is what it was watched with; of a peer its address, with the lowest bit
+ * set if it is its pidfd. None comes of a peer that has been hung up on, but those that were taken out before.
+ */
+int peers_epoll(void);
+int peers_watch(int fd, uint64_t data);
+int peer_watch_both(struct peer *p);
 
 struct peer *peer_first(void);
 struct peer *peer_next(struct peer *p);

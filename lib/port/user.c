@@ -31,7 +31,7 @@
 #define CALLERS_MAX	64		/* who may take their time with a greeting */
 
 static struct rendezvous here = RENDEZVOUS_NONE;
-static int epoll_fd = -1, listen_fd = -1;
+static int listen_fd = -1;
 static pthread_t thread;
 static bool running;
 static _Atomic bool ending;
@@ -46,13 +46,6 @@ static int64_t now_ms(void)
 }
 
 /* --- saying --- */
-
-static int watch(int fd, uint64_t data)
-{
-	struct epoll_event e = { .events = EPOLLIN, .data.u64 = data };
-
-	return epoll_ctl(epoll_fd, EPOLL_CTL_ADD, fd, &e) ? -errno : 0;
-}
 
 static void say_bye(struct peer *p, enum port_end why, const char *text)
 {
@@ -108,9 +101,7 @@ static void call(struct peer *p)
 		return;
 	}
 	p->pidfd = peer_watch(p->sock);
-	err = p->pidfd < 0 ? p->pidfd : watch(p->sock, (uintptr_t)p);
-	if (!err)
-		err = watch(p->pidfd, (uintptr_t)p | 1);
+	err = p->pidfd < 0 ? p->pidfd : peer_watch_both(p);
 	if (!err)
 		err = peer_offer(p, MESSAGE_HELLO);
 	/* It has hung up without having heard us: many call it, or it ends, which the next call will tell. */
@@ -192,7 +183,7 @@ static void accept_all(void)
 			continue;
 		if (sock < 0 && errno != EAGAIN) {
 			/* It would stay readable. */
-			epoll_ctl(epoll_fd, EPOLL_CTL_DEL, listen_fd, NULL);
+			epoll_ctl(peers_epoll(), EPOLL_CTL_DEL, listen_fd, NULL);
 			accept_again = now_ms() + CROWDED_MS;
 		}
 		if (sock < 0)
@@ -206,7 +197,7 @@ static void accept_all(void)
 		}
 		p->sock = sock;
 		p->pidfd = peer_watch(sock);
-		if (p->pidfd < 0 || watch(sock, (uintptr_t)p) || watch(p->pidfd, (uintptr_t)p | 1))
+		if (p->pidfd < 0 || peer_watch_both(p))
 			peer_drop(p);
 	}
 }
@@ -411,7 +402,7 @@ static int timers(void)
 	if (unhold_at && unhold_at <= now)
 		unhold_all();
 	if (accept_again && accept_again <= now) {
-		accept_again = watch(listen_fd, 1) ? now + CROWDED_MS : 0;
+		accept_again = peers_watch(listen_fd, 1) ? now + CROWDED_MS : 0;
 	}
 	for (struct peer *p = peer_first(); p; p = peer_next(p)) {
 		if (p->state < STANDING && p->deadline <= now)
@@ -466,7 +457,7 @@ static void *thread_main(void *unused)
 	pthread_setname_np(pthread_self(), "mote/port");
 	/* acquire: pairs with user_close() */
 	while (!atomic_load_explicit(&ending, memory_order_acquire)) {
-		int n = epoll_wait(epoll_fd, events, 64, timers());
+		int n = epoll_wait(peers_epoll(), events, 64, timers());
 
 		for (int i = 0; i < n; i++)
 			event_do(events[i].data.u64);
@@ -491,11 +482,12 @@ static int user_start(const char *name, unsigned int slots)
 {
 	int err;
 
-	peers_start();
 	atomic_store_explicit(&ending, false, memory_order_relaxed);
 	accept_again = unhold_at = 0;
 	running = false;
 	err = errands_start();
+	if (!err)
+		err = peers_start();
 	if (!err)
 		err = bells_start(slots);
 	if (!err)
@@ -508,13 +500,11 @@ static int user_start(const char *name, unsigned int slots)
 	return 0;
 }
 
-static void own_fds_close(void)
+static void listener_close(void)
 {
 	if (listen_fd >= 0)
 		close(listen_fd);
-	if (epoll_fd >= 0)
-		close(epoll_fd);
-	listen_fd = epoll_fd = -1;
+	listen_fd = -1;
 }
 
 static int user_open(void)
@@ -522,13 +512,10 @@ static int user_open(void)
 	sigset_t all, old;
 	int err;
 
-	epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-	if (epoll_fd < 0)
-		return -errno;
 	listen_fd = rendezvous_listen(&here);
-	err = listen_fd < 0 ? listen_fd : watch(errands_fd(), 0);
+	err = listen_fd < 0 ? listen_fd : peers_watch(errands_fd(), 0);
 	if (!err)
-		err = watch(listen_fd, 1);
+		err = peers_watch(listen_fd, 1);
 	if (!err) {
 		/* Signals are for the program's own threads. */
 		sigfillset(&all);
@@ -538,7 +525,7 @@ static int user_open(void)
 	}
 	running = !err;
 	if (err)
-		own_fds_close();
+		listener_close();
 	return err;
 }
 
@@ -551,13 +538,13 @@ static void user_close(void)
 		pthread_join(thread, NULL);
 	}
 	running = false;
-	own_fds_close();
+	listener_close();
 }
 
 /* In a forked child, which has descriptors, but neither the thread nor the memory. The parent's locks are not its own. */
 static void user_forget(void)
 {
-	own_fds_close();
+	listener_close();
 	peers_forget();
 	bells_forget();
 	errands_forget();

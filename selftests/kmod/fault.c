@@ -257,11 +257,14 @@ TEST_F(fault, the_other_calls)
 	worker.mode = worker.want = (uintptr_t)&word;
 	EXPECT_LT(0, FAIL_EVERYWHERE(call(self->a.fd, MOTE_IOC_WORKER, &worker),
 				     undone += !call(self->a.fd, MOTE_IOC_WORKER, &stop)));
-	EXPECT_EQ(1, undone);
+	/* Some failures are got over. */
+	EXPECT_LE(1, undone);
+	undone = 0;
 	EXPECT_EQ(-ENOENT, call(self->a.fd, MOTE_IOC_WORKER, &stop));
 	EXPECT_LT(0, FAIL_EVERYWHERE(call(self->a.fd, MOTE_IOC_ACTIVATE_WAIT, &post),
 				     undone += !call(self->a.fd, MOTE_IOC_ACTIVATE_WAIT, &wait)));
-	EXPECT_EQ(2, undone);
+	EXPECT_LE(1, undone);
+	EXPECT_EQ(-ETIMEDOUT, call(self->a.fd, MOTE_IOC_ACTIVATE_WAIT, &wait));
 }
 
 TEST_F(fault, reading_loses_nothing)

@@ -409,6 +409,9 @@ TEST_F(commands, ring_closed_with_a_wait)
 	struct io_uring_cqe cqe;
 	__u32 seq = bell_seq(self->b.bells, 0);
 
+	/* Its assertion takes only a submitter that exits for a ring that ends, and hits whatever can be canceled. */
+	if (variant->flags & IORING_SETUP_DEFER_TASKRUN && !access("/proc/lockdep", F_OK))
+		SKIP(return, "io_uring's own lockdep assertion is wrong about such a ring before Linux 6.16");
 	for (int i = 0; i < 20; i++) {
 		ASSERT_EQ(0, uring_open(&again, 8, variant->flags));
 		uring_wait(&again, 1, self->b.fd, 0, seq);

@@ -8,12 +8,14 @@
  *  reader: what is there; tail; barrier; ring the writer if it wants room and its word says parked.
  *  sleep:  parked; barrier; look at everything that somebody may have rung for; sleep until rung.
  *
- * Words lie in the memory of memory.h. A ring is an eventfd's: it stays until the sleeper takes it. With KMOD it is a
- * number that the kernel raises, and the kernel lets nobody sleep who has not seen the last one (EDGES: its descriptor for
- * a bell, which is as an eventfd); before that it says "running" in the word, so that others spare themselves their rings.
- * A wait may be CANCELLED (a spare takes the slot), and looks at everything again. With TOGETHER a writer that has
- * published and then has to sleep does both in one call. With DEATH one node ends at any moment; the kernel posts that to
- * those with whom it shares a lane, and rings.
+ * Words lie in the memory of memory.h. A ring is an eventfd's: it stays until the sleeper takes it. With ONCE the word
+ * tells one sleep from the next, and each peer rings once for each (lib/port/peer.c).
+ *
+ * With KMOD a ring is a number that the kernel raises, and the kernel lets nobody sleep who has not seen the last one (EDGES:
+ * its descriptor for a bell, which is as an eventfd); before that it says "running" in the word, so that others spare
+ * themselves their rings. A wait may be CANCELLED (a spare takes the slot), and looks at everything again. With TOGETHER a
+ * writer that has published and then has to sleep does both in one call. With DEATH one node ends at any moment; the kernel
+ * posts that to those with whom it shares a lane, and rings.
  *
  * What is asserted, when nothing moves any more: each living writer has written all; the reader has taken all that was
  * published, also by the dead; each living node knows of a death.
@@ -21,9 +23,9 @@
  * WRITERS, RECORDS: how many, and of each; ROOM: in a lane.
  * To be refuted: WRITER_LIGHT, READER_LIGHT, ROOM_LIGHT (no barrier on that side), LOOK_FIRST (looks, then parks), ONE_LANE,
  * HEADS_ONLY (what the look leaves out), CLEARS_LATE (a ring is taken between look and sleep), WANTS_LATE (sleeps, and wants
- * room then); with KMOD: NUMBER_LATE (reads the number after the look), COUNTS_FIRST (a ring counts, then says running),
- * CANCEL_TRUSTS (waits again, for the next number, with no look), POST_LATE (with DEATH: rings, then posts), WAIT_FIRST
- * (with TOGETHER: then rings).
+ * room then); with ONCE: SAME_WORD (does not tell sleeps apart); with KMOD: NUMBER_LATE (reads the number after the look),
+ * COUNTS_FIRST (a ring counts, then says running), CANCEL_TRUSTS (waits again, for the next number, with no look), POST_LATE
+ * (with DEATH: rings, then posts), WAIT_FIRST (with TOGETHER: then rings).
  */
 #ifndef WRITERS
 #define WRITERS 2
@@ -58,7 +60,7 @@
 
 byte head[WRITERS], tail[WRITERS];
 bool wants_room[WRITERS];
-bool parked[THREADS];
+byte parked[THREADS];		/* the words: odd if it sleeps */
 #ifdef NUMBERS
 byte number[THREADS];
 #define COUNT(whom) number[whom]++
@@ -94,6 +96,29 @@ inline ring(whom) { parked[whom] = false; COUNT(whom) }
 inline ring(whom) { COUNT(whom) }
 #endif
 
+#ifndef ONCE
+inline ring_sleeper(whom)
+{
+	if
+	:: parked[whom] -> ring(whom)
+	:: else
+	fi
+}
+#else
+byte told[THREADS * THREADS];	/* by whom, to whom: the word that was rung for */
+inline ring_sleeper(whom)
+{
+	word = parked[whom];
+	if
+	:: word % 2 && word != told[self * THREADS + whom] ->
+		ring(whom);
+		told[self * THREADS + whom] = word
+	:: else
+	fi;
+	word = 0
+}
+#endif
+
 #define FULL (sent[self] - tail[self] >= ROOM)
 
 /* What port_poll() would find. */
@@ -119,12 +144,20 @@ inline look()
 	fi
 }
 
+#if defined(ONCE) && !defined(SAME_WORD)
+#define ASLEEP (slept * 2 + 1)
+#define AWAKE (slept * 2)
+#else
+#define ASLEEP 1
+#define AWAKE 0
+#endif
+
 inline say_parked()
 {
 #ifdef READER_LIGHT
-	store(PARKED, self, true)
+	store(PARKED, self, ASLEEP)
 #else
-	atomic { drain(self); parked[self] = true }
+	atomic { drain(self); parked[self] = ASLEEP }
 #endif
 }
 
@@ -187,7 +220,12 @@ end_sleep:	atomic { rung[self] -> rung[self] = false }
 #endif
 	owes = false;
 #endif
-	store(PARKED, self, false)
+	atomic {
+#ifdef ONCE
+		slept++;
+#endif
+		store(PARKED, self, AWAKE)
+	}
 }
 
 proctype writer(byte self)
@@ -196,6 +234,9 @@ proctype writer(byte self)
 	bool found;
 #ifdef NUMBERS
 	byte seen;
+#endif
+#ifdef ONCE
+	byte slept, word;
 #endif
 #ifdef TOGETHER
 	bool owes;
@@ -233,10 +274,7 @@ proctype writer(byte self)
 #ifndef WRITER_LIGHT
 				atomic { drain(self) }
 #endif
-				if
-				:: parked[READER] -> ring(READER)
-				:: else
-				fi
+				ring_sleeper(READER)
 			fi;
 next:			skip
 		od;
@@ -258,7 +296,7 @@ inline take(lane)
 		atomic { drain(self) }
 #endif
 		if
-		:: wants_room[lane] && parked[lane] -> ring(lane)
+		:: wants_room[lane] -> ring_sleeper(lane)
 		:: else
 		fi;
 		any = true
@@ -273,6 +311,9 @@ proctype reader()
 	bool found, any;
 #ifdef NUMBERS
 	byte seen;
+#endif
+#ifdef ONCE
+	byte slept, word;
 #endif
 #ifdef TOGETHER
 	bool owes;

@@ -15,26 +15,24 @@
 #include <unistd.h>
 
 #define MAX_SAMPLES 10000
-#define HOLD mote_in_us(300)		/* a block, and until the next: what is still on its way by then would be counted, too */
+#define HOLD mote_in_ms(1)		/* a block, and until the next: all threads are where they wait by then */
 #define CROWD 16
 #define SLOTS 64
 
 static int pipe_fds[2];
-static volatile int64_t blocked_at;	/* 0: it runs. Plain: one scheduler */
+static volatile int64_t blocked_at;	/* plain: one scheduler */
 static int64_t sample[MAX_SAMPLES];
 
+/* Woken, it waits for its turn on the scheduler of who has woken it. */
 static void neighbour(void *arg)
 {
 	volatile int *n = arg;
 
 	for (;;) {
-		if (blocked_at) {
-			sample[(*n)++] = bench_now() - blocked_at;
-			blocked_at = 0;
-			mote_sleep(HOLD);
-			bench_check(write(pipe_fds[1], "x", 1) == 1, "the pipe takes a byte");
-		}
-		mote_yield();
+		mote_msg_free(mote_receive(MOTE_FOREVER));
+		sample[(*n)++] = bench_now() - blocked_at;
+		mote_sleep(HOLD);
+		bench_check(write(pipe_fds[1], "x", 1) == 1, "the pipe takes a byte");
 	}
 }
 
@@ -49,15 +47,15 @@ static void activation(void *arg)
 {
 	int64_t end = bench_now() + (int64_t)(bench_seconds() * 1e9);
 	volatile int n = 0;
+	mote_pid pid;
 	char c;
 
 	(void)arg;
 	bench_check(pipe(pipe_fds) == 0, "there is a pipe");
-	mote_spawn(neighbour, (void *)&n);
+	pid = mote_spawn(neighbour, (void *)&n);
 	while (n < MAX_SAMPLES && bench_now() < end) {
 		mote_sleep(HOLD);
-		/* The neighbour is queued. */
-		mote_yield();
+		mote_send(pid, 1, NULL, 0);
 		blocked_at = bench_now();
 		bench_check(read(pipe_fds[0], &c, 1) == 1, "the pipe has a byte");
 	}
