@@ -46,7 +46,7 @@ guest -- 'echo "<1>BUG: said the test" >/dev/kmsg'
 ((status == 125)) && grep -q 'BUG: said the test' "$scratch/err"
 verdict "a complaint of the kernel's is a failure, and is shown"
 
-guest -- 'echo before; echo c >/proc/sysrq-trigger; echo after'
+guest -- 'echo before; sleep 1; echo c >/proc/sysrq-trigger; echo after'
 ((status == 125)) && grep -q before "$scratch/out" && ! grep -q after "$scratch/out" && grep -q sysrq_handle_crash "$scratch/err"
 verdict "a kernel that dies is a failure at once, and is shown"
 

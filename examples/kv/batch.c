@@ -107,6 +107,15 @@ static size_t command_size(const struct item *item, const struct arg *args)
 	return (size + 7) & ~(size_t)7;
 }
 
+/* With a node that died while this client wanted nothing of it no change of this client's died. */
+static bool has_died(struct part *part)
+{
+	struct mote_msg *down = kv.nodes ? mote_receive_ref(part->monitor, MOTE_NOW) : NULL;
+
+	mote_msg_free(down);
+	return down;
+}
+
 /* Waits until another than part->pid is in service. */
 static void find_shard(struct part *part, uint32_t shard)
 {
@@ -129,7 +138,7 @@ static void ask(struct batch *b, const struct arg *args, uint32_t shard, uint32_
 	struct mote_msg *m;
 	char *to;
 
-	if (!mote_pid_valid(part->pid))
+	if (!mote_pid_valid(part->pid) || has_died(part))
 		find_shard(part, shard);
 	for (uint32_t k = i; k < b->n; k++)
 		if (b->items[k].shard == shard)

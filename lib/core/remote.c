@@ -300,8 +300,8 @@ static bool stream_on(struct scheduler *s, struct node *n)
 	st = &streams[s->index];
 	generation = atomic_load_explicit(&s->generation, memory_order_relaxed);
 	if (atomic_load_explicit(&st->node, memory_order_relaxed) != n || st->generation != generation) {
-		/* relaxed: nodes stay; for the overseer it is a hint where to look */
-		atomic_store_explicit(&st->node, n, memory_order_relaxed);
+		/* release: the overseer, which may be the first on its thread to look at n, sees it whole */
+		atomic_store_explicit(&st->node, n, memory_order_release);
 		st->generation = generation;
 		st->run = 0;
 	}
@@ -313,7 +313,8 @@ static bool stream_on(struct scheduler *s, struct node *n)
 
 void remote_flush(struct scheduler *s, struct scheduler *from)
 {
-	struct node *n = atomic_load_explicit(&streams[from->index].node, memory_order_relaxed);
+	/* acquire: pairs with stream_on() */
+	struct node *n = atomic_load_explicit(&streams[from->index].node, memory_order_acquire);
 
 	/* relaxed: what this scheduler has written is seen; for the overseer it is a hint */
 	if (!n || !atomic_load_explicit(&n->dirty, memory_order_relaxed))

@@ -485,9 +485,9 @@ static int user_start(const char *name, unsigned int slots)
 	atomic_store_explicit(&ending, false, memory_order_relaxed);
 	accept_again = unhold_at = 0;
 	running = false;
-	err = errands_start();
+	err = peers_start();
 	if (!err)
-		err = peers_start();
+		err = errands_start();
 	if (!err)
 		err = bells_start(slots);
 	if (!err)

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0
 /*
- * The shape of the calls: sizes, flags, what is reserved, pointers, numbers; then SETUP, QUERY, NODE_FIND, NODE_LIST and
- * LANE_OPEN's arguments.
+ * The shape of the calls: sizes, flags, what is reserved, pointers, numbers; then the arguments of SETUP, QUERY,
+ * NODE_FIND, NODE_LIST and LANE_OPEN.
  */
 #include "kmod.h"
 #include <stddef.h>
@@ -171,7 +171,8 @@ static const struct call {
 	{ "NODE_LIST", MOTE_IOC_NODE_LIST, sizeof(struct mote_node_list), 0, NO_FIELD, 0, true, list_valid, NULL, 0 },
 	{ "NODE_WATCH", MOTE_IOC_NODE_WATCH, sizeof(struct mote_object), MOTE_WATCH_STOP,
 	  offsetof(struct mote_object, reserved), 0, false, watch_valid, NULL, 0 },
-	{ "LANE_OPEN", MOTE_IOC_LANE_OPEN, sizeof(struct mote_lane_open), 0, NO_FIELD, 0, true, open_valid, open_undo, 0 },
+	{ "LANE_OPEN", MOTE_IOC_LANE_OPEN, sizeof(struct mote_lane_open), 0,
+	  NO_FIELD, 0, true, open_valid, open_undo, 0 },
 	{ "LANE_CLOSE", MOTE_IOC_LANE_CLOSE, sizeof(struct mote_object), 0,
 	  offsetof(struct mote_object, reserved), 0, false, close_valid, close_undo, 0 },
 	{ "ENTER", MOTE_IOC_ENTER, sizeof(struct mote_enter), MOTE_ENTER_RING | MOTE_ENTER_WAIT,

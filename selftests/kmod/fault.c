@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0
 /*
- * The kernel's fault injection, systematically: each call is made to fail at its first allocation or copy, its second,
- * and so on, until it gets through. It fails with an error that says so, leaves nothing behind, and works the next time.
- * Needs CONFIG_FAILSLAB, CONFIG_FAIL_PAGE_ALLOC, CONFIG_FAULT_INJECTION_USERCOPY and their debugfs.
+ * The kernel's fault injection, systematically: each call is made to fail at its first allocation or copy, its
+ * second, and so on, until it gets through. It fails with an error that says so, leaves nothing behind, and works the
+ * next time. Needs CONFIG_FAILSLAB, CONFIG_FAIL_PAGE_ALLOC, CONFIG_FAULT_INJECTION_USERCOPY and their debugfs.
  */
 #include "uring.h"
 
@@ -230,7 +230,8 @@ TEST_F(fault, lanes)
 
 TEST_F(fault, the_other_calls)
 {
-	struct mote_worker worker = { .size = sizeof(worker) }, stop = { .size = sizeof(stop), .flags = MOTE_WORKER_STOP };
+	struct mote_worker worker = { .size = sizeof(worker) };
+	struct mote_worker stop = { .size = sizeof(stop), .flags = MOTE_WORKER_STOP };
 	struct mote_activate_wait post = {
 		.size = sizeof(post), .flags = MOTE_ACTIVATE_POST, .worker = MOTE_WORKERS_MAX,
 	}, wait = { .size = sizeof(wait) };

@@ -72,11 +72,13 @@ static inline void sleep_ms(int ms)
 		so_; \
 	})
 
+/* MOTE_TEST_ROUNDS multiplies. */
 static inline long test_rounds(long normally)
 {
-	const char *text = getenv("MOTE_ROUNDS");
+	const char *text = getenv("MOTE_TEST_ROUNDS");
+	double times = text ? atof(text) : 1;
 
-	return text && atol(text) > 0 ? atol(text) : normally;
+	return times > 0 && normally * times >= 1 ? normally * times : 1;
 }
 
 /* What ioctl() returns, or -errno. */

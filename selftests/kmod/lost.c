@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0
 /*
- * Lost wakes: two nodes play ball over a lane each, both publishing, parking and ringing just as docs/abi.md says, for
- * as many rounds as $MOTE_ROUNDS, on one CPU and on two, by each way to wait. A wake is lost when something has been
- * published, its publisher has gone on to wait for the answer, and nobody wakes who should look at it.
+ * Lost wakes: two nodes play ball over a lane each, both publishing, parking and ringing just as docs/abi.md says,
+ * for 10,000 rounds times $MOTE_TEST_ROUNDS, on one CPU and on two, by each way to wait. A wake is lost when something
+ * has been published, its publisher has gone on to wait for the answer, and nobody wakes who should look at it.
  */
 #include "uring.h"
 
@@ -44,11 +44,6 @@ FIXTURE_SETUP(lost)
 FIXTURE_TEARDOWN(lost)
 {
 }
-
-#ifndef IORING_SETUP_DEFER_TASKRUN
-#define IORING_SETUP_DEFER_TASKRUN (1U << 13)
-#define IORING_SETUP_SINGLE_ISSUER (1U << 12)
-#endif
 
 struct player {
 	struct node node;
@@ -233,7 +228,7 @@ static int second_plays(struct player *p, long rounds)
 
 TEST_F_TIMEOUT(lost, ball, 1800)
 {
-	long rounds = test_rounds(3000);
+	long rounds = test_rounds(10000);
 	struct player p = { 0 };
 	int line[2], err;
 	__u32 id;
@@ -304,7 +299,7 @@ FIXTURE_TEARDOWN(crowd)
 
 TEST_F_TIMEOUT(crowd, rings_one, 1800)
 {
-	_Atomic long left = test_rounds(3000);
+	_Atomic long left = test_rounds(10000);
 	const __u64 total = left;
 	_Atomic __u64 published = 0;
 	struct node nodes[4];

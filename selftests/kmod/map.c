@@ -113,7 +113,8 @@ TEST_F(map, lengths_and_offsets)
 	EXPECT_EQ(MAP_FAILED, bells_map(fd, 0, 2, PROT_READ));
 	EXPECT_EQ(MAP_FAILED, bells_map(fd, self->b.id + 1000, 2, PROT_READ));
 	EXPECT_EQ(MAP_FAILED, mmap(NULL, LENGTH, RW, MAP_PRIVATE, fd, MOTE_MAP(MOTE_AREA_WRITER, lane)));
-	EXPECT_EQ(MAP_FAILED, mmap(NULL, LENGTH, PROT_READ, MAP_PRIVATE, self->b.fd, MOTE_MAP(MOTE_AREA_WRITER, lane)));
+	EXPECT_EQ(MAP_FAILED, mmap(NULL, LENGTH, PROT_READ, MAP_PRIVATE, self->b.fd,
+				   MOTE_MAP(MOTE_AREA_WRITER, lane)));
 }
 
 TEST_F(map, protection)

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0
 /*
- * Who may reach whom: users, groups, user namespaces, and who comes by a descriptor that is not his. The node `open` is
- * of the test's own user, the others are children's, each of another identity.
+ * Who may reach whom: users, groups, user namespaces, and who comes by a descriptor that is not his. The fixture's
+ * nodes are root's, in a group; the others are children's, each of another identity.
  */
 #include "kmod.h"
 #include <grp.h>

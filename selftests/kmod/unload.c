@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0
 /*
- * The module goes when nobody uses it, and not before. Nobody else must use it meanwhile: for a guest. $MOTE_KO is where
- * it can be loaded from again.
+ * The module goes when nobody uses it, and not before. Nobody else must use it meanwhile: for a guest. $MOTE_KO is
+ * where it can be loaded from again.
  */
 #include "uring.h"
 #include <dirent.h>

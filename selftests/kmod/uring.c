@@ -24,13 +24,6 @@ FIXTURE_VARIANT_ADD(commands, coop)
 	.flags = IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG,
 };
 
-#ifndef IORING_SETUP_DEFER_TASKRUN
-#define IORING_SETUP_DEFER_TASKRUN (1U << 13)
-#endif
-#ifndef IORING_SETUP_SINGLE_ISSUER
-#define IORING_SETUP_SINGLE_ISSUER (1U << 12)
-#endif
-
 FIXTURE_VARIANT_ADD(commands, defer)
 {
 	.flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN,
@@ -409,9 +402,8 @@ TEST_F(commands, ring_closed_with_a_wait)
 	struct io_uring_cqe cqe;
 	__u32 seq = bell_seq(self->b.bells, 0);
 
-	/* Its assertion takes only a submitter that exits for a ring that ends, and hits whatever can be canceled. */
-	if (variant->flags & IORING_SETUP_DEFER_TASKRUN && !access("/proc/lockdep", F_OK))
-		SKIP(return, "io_uring's own lockdep assertion is wrong about such a ring before Linux 6.16");
+	if (variant->flags & IORING_SETUP_DEFER_TASKRUN && uring_defer_asserts())
+		SKIP(return, "io_uring's own assertion, under lockdep, is wrong about such a ring");
 	for (int i = 0; i < 20; i++) {
 		ASSERT_EQ(0, uring_open(&again, 8, variant->flags));
 		uring_wait(&again, 1, self->b.fd, 0, seq);

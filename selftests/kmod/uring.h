@@ -7,6 +7,20 @@
 #include <linux/io_uring.h>
 #include <linux/time_types.h>
 
+#ifndef IORING_SETUP_DEFER_TASKRUN
+#define IORING_SETUP_SINGLE_ISSUER (1U << 12)
+#define IORING_SETUP_DEFER_TASKRUN (1U << 13)
+#endif
+
+/*
+ * In Linux 6.12 an assertion of io_uring's (io_lockdep_assert_cq_locked) takes only a submitter that exits for a
+ * ring with DEFER_TASKRUN that ends: to close one with a cancelable command pending is a WARNING, whoever's that is.
+ */
+static inline bool uring_defer_asserts(void)
+{
+	return !access("/proc/lockdep", F_OK);
+}
+
 struct uring {
 	int fd;
 	unsigned int *sq_head, *sq_tail, *sq_array, *cq_head, *cq_tail;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0
-/* ENTER: ringing and waiting, one at a time and together; descriptors of bells. lost.c is about the races of these. */
+/* ENTER: ringing and waiting, one at a time and together; descriptors of bells. lost.c is about their races. */
 #include "kmod.h"
 #include <sys/epoll.h>
 
@@ -45,11 +45,13 @@ static void *sleeper_run(void *arg)
 /* Returns when it sleeps. */
 static bool sleeper_start(struct sleeper *s, struct node *node, __u32 slot, long ms)
 {
-	*s = (struct sleeper){ .node = node, .slot = slot, .seq = bell_seq(node->bells, slot), .ms = ms, .result = 1 };
+	*s = (struct sleeper){
+		.node = node, .slot = slot, .seq = bell_seq(node->bells, slot), .ms = ms, .result = 1,
+	};
 	if (pthread_create(&s->thread, NULL, sleeper_run, s))
 		return false;
-	return WITHIN(SOON_MS, atomic_load(&s->tid) && (thread_state(s->tid) == 'S' || atomic_load(&s->result) != 1)) &&
-	       atomic_load(&s->result) == 1;
+	WITHIN(SOON_MS, atomic_load(&s->tid) && (thread_state(s->tid) == 'S' || atomic_load(&s->result) != 1));
+	return atomic_load(&s->result) == 1;
 }
 
 static int sleeper_end(struct sleeper *s)

@@ -12,6 +12,7 @@
  * What is asserted: a link fires once, after the last message that the node had sent to the process; and when nothing moves
  * any more (both nodes are down then), all links have fired.
  *
+ * SILENT: the nodes say nothing.
  * To be refuted: NOTE_LIGHT and LATEST_LIGHT (no barrier on that side), NO_OWN_SWEEP, NO_RESEND (sweeps, and does not look for a later
  * number), ALL_DOWN (fires what is down, whatever its number), CLEARS_EARLY (the SWEEP may be sent again before its number
  * was read), STATE_LATE (the number before the state), LAST_WORDS (a message after the state), with REUSE: DROP_FORGETS (a
@@ -98,7 +99,7 @@ proctype node(byte self)
 	bool mine;
 
 	/* Its last record, in order: to whoever it is for. */
-#ifndef LAST_WORDS
+#if !defined(LAST_WORDS) && !defined(SILENT)
 	if
 	:: push(MESSAGE, self, tenant)
 	:: push(LINK, self, tenant)
