@@ -245,30 +245,32 @@ static _Noreturn void keeper_keep(struct keeper *k)
 static void keeper(void *arg)
 {
 	struct mote_process_info self = { .size = sizeof(self) };
-	struct keeper k = { 0 };
 	struct answer answer = { .err = -ENOMEM };
+	/* Not on the stack: the cleanup runs when this function has returned. */
+	struct keeper *k = mote_zalloc(sizeof(*k));
 	struct mote_msg *m;
 
 	(void)arg;
 	mote_process_info(mote_self(), &self);
-	k.caller = mote_monitor(self.parent);
-	if (!k.caller.id)
+	if (k)
+		k->caller = mote_monitor(self.parent);
+	if (!k || !k->caller.id)
 		return;
 	m = mote_receive(MOTE_FOREVER);
-	k.from = mote_msg_from(m);
-	if (!k.from.ref.id)		/* its caller was gone before it could ask */
+	k->from = mote_msg_from(m);
+	if (!k->from.ref.id)		/* its caller was gone before it could ask */
 		return;
-	k.order = m->data;
-	answer.err = keeper_start(&k, &answer.node);
+	k->order = m->data;
+	answer.err = keeper_start(k, &answer.node);
 	if (!answer.err) {
 		mote_trap_exit(true);
 		answer.err = mote_link(self.parent);
 	}
-	mote_reply(k.from, 0, &answer, sizeof(answer));
+	mote_reply(k->from, 0, &answer, sizeof(answer));
 	if (answer.err)
 		return;
-	mote_demonitor(k.caller, MOTE_FLUSH);
-	keeper_keep(&k);
+	mote_demonitor(k->caller, MOTE_FLUSH);
+	keeper_keep(k);
 }
 
 static int start_check(const struct mote_node_start_opts *opts)
