@@ -223,6 +223,27 @@ static int sleep_sound(struct mote_bell_slot *bell, s64 deadline)
 	return err;
 }
 
+void mote_bell_doze(struct mote_node *node, struct mote_bell_slot *bell, u32 seq)
+{
+	bool dozes;
+
+	spin_lock(&bell->lock);
+	/* It is not a wait, and ends none. */
+	dozes = bell->seq == seq && !bell->sleeper && !bell->cmd &&
+		READ_ONCE(node->state) == MOTE_LIVE;
+	if (dozes) {
+		bell->dozes = true;
+		bell->sleeper = current;
+	}
+	spin_unlock(&bell->lock);
+	if (!dozes)
+		return;
+	schedule();
+	/* acquire: as in sleep_sound() */
+	if (smp_load_acquire(&bell->sleeper) == current)
+		sleep_abort(bell);
+}
+
 static int sleep_wait(struct mote_node *node, struct mote_bell_slot *bell, u32 seq, s64 deadline,
 		      bool doze)
 {

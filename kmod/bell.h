@@ -56,6 +56,9 @@ bool mote_bell_ring(struct mote_bell_slot *bell, bool handoff);
 int mote_bell_arm(struct mote_node *node, struct mote_bell_slot *bell, struct io_uring_cmd *cmd,
 		  u32 seq, bool doze);
 
+/* Lets others run once, unless the bell has rung since seq; so who answers need not wake anybody. */
+void mote_bell_doze(struct mote_node *node, struct mote_bell_slot *bell, u32 seq);
+
 /* Ends the wait with -ECANCELED; false: there is none. */
 bool mote_bell_cancel(struct mote_bell_slot *bell);
 

@@ -65,12 +65,36 @@ static int cmd_wait(struct mote_node *node, struct io_uring_cmd *cmd, u32 slot, 
 	return -EIOCBQUEUED;
 }
 
+static int cmd_ring(struct mote_node *node, const struct mote_uring_cmd *u,
+		    unsigned int issue_flags)
+{
+	u32 own = u->flags >> MOTE_RING_OWN_SHIFT;
+	bool handoff = u->flags & MOTE_RING_HANDOFF;
+	struct mote_bell_slot *bell;
+	int ret;
+
+	if (handoff ? own >= node->nr_slots : u->flags || u->seq)
+		return -EINVAL;
+	if (u->flags & ((1U << MOTE_RING_OWN_SHIFT) - 1) & ~MOTE_RING_HANDOFF)
+		return -EINVAL;
+	/* io_uring's own threads are not the ones that will sleep. */
+	if (issue_flags & IO_URING_F_UNLOCKED || current->flags & PF_IO_WORKER)
+		handoff = false;
+	rcu_read_lock();
+	bell = mote_bell_find(node, u->node, u->slot);
+	ret = IS_ERR(bell) ? PTR_ERR(bell) : mote_bell_ring(bell, handoff);
+	rcu_read_unlock();
+	if (ret <= 0)
+		return ret;
+	mote_bell_doze(node, &node->bells[own], u->seq);
+	return 0;
+}
+
 int mote_uring(struct io_uring_cmd *cmd, unsigned int issue_flags)
 {
 	struct mote_node *node = cmd->file->private_data;
 	const struct mote_uring_cmd *from = mote_uring_payload(cmd);
 	struct mote_uring_cmd u;
-	struct mote_bell_slot *bell;
 	int err;
 
 	if (issue_flags & IO_URING_F_CANCEL)
@@ -89,16 +113,7 @@ int mote_uring(struct io_uring_cmd *cmd, unsigned int issue_flags)
 			return -EINVAL;
 		return cmd_wait(node, cmd, u.slot, u.seq, issue_flags);
 	case MOTE_URING_RING:
-		if (u.seq || u.flags & ~MOTE_RING_HANDOFF)
-			return -EINVAL;
-		rcu_read_lock();
-		bell = mote_bell_find(node, u.node, u.slot);
-		if (IS_ERR(bell))
-			err = PTR_ERR(bell);
-		else
-			mote_bell_ring(bell, u.flags & MOTE_RING_HANDOFF);
-		rcu_read_unlock();
-		return err;
+		return cmd_ring(node, &u, issue_flags);
 	case MOTE_URING_CANCEL:
 		if (u.node || u.seq || u.flags || u.slot >= node->nr_slots)
 			return -EINVAL;

@@ -237,6 +237,48 @@ static void edge_flood(void *arg)
 	hostile_end();
 }
 
+static enum record_kind flood_kind;
+
+static bool refuse(struct carrier *c, const struct record *head, const void *body)
+{
+	(void)c;
+	(void)head;
+	(void)body;
+	return false;
+}
+
+/* What is no message. A DOWN for each of the dead comes back, and is not read. */
+static void signal_flood(void *arg)
+{
+	unsigned long n = *(unsigned long *)arg, i;
+	bool dead = flood_kind == RECORD_MONITOR;
+	struct carrier *c = hostile_connect(0);
+
+	on_record = refuse;
+	for (i = 0; c && i < n && shared->stage < 2; i++) {
+		size_t size = flood_kind == RECORD_REPLY ? 1000 : 0;
+		struct record *r = NULL;
+
+		while (!nr_downs && shared->stage < 2 && !(r = carrier_reserve(c, size)))
+			loop_once(0, 20);
+		if (!r)
+			break;
+		hostile_fill(r, flood_kind, dead ? UINT64_MAX : shared->number[0], shared->id[0], 1 + i);
+		r->ref = 1 + i;
+		carrier_commit(c);
+		if (i % 1024 == 0)
+			shared->number[1] = i;
+		if (i % 64 == 0)
+			loop_once(0, 0);
+	}
+	if (dead) {
+		EXPECT(i < n);
+		UNTIL(nr_downs == 1);
+		EXPECT_EQ(last_why, PORT_CUT);
+	}
+	hostile_end();
+}
+
 /* --- the side that has to stand it --- */
 
 static void sleeper(void *arg)
@@ -301,6 +343,15 @@ static void while_hostile(void *arg)
 	EXPECT(resident() < before + 2 * BOUND);
 	mote_exit_pid(target, MOTE_REASON_KILL);
 	mote_exit_pid(server, MOTE_REASON_KILL);
+}
+
+static void while_asked(void *arg)
+{
+	struct play *play = arg;
+
+	test_stage(1);
+	mote_blocking(play_wait, play, NULL, MOTE_FOREVER);
+	EXPECT_EQ(play->status, 0);
 }
 
 static void play_fork(void (*fn)(void *arg), unsigned long n, void (*main_fn)(void *arg))
@@ -374,6 +425,47 @@ static void flood_case(void)
 	play_fork(message_flood, 100000, counter);
 }
 
+/*
+ * In its own code it takes nothing in (but what a lone scheduler, handed over, takes in for it): what is under way to it
+ * stays within the budget, too.
+ */
+static void busy(void *arg)
+{
+	struct play *play = arg;
+	size_t before = resident();
+	uint64_t sent;
+
+	show(mote_self());
+	test_stage(1);
+	do {
+		sent = shared->number[1];
+		test_nap(300);
+	} while ((!sent || sent != shared->number[1]) && sent < play->n / 2);
+	test_note("%llu came, %zu MiB more are resident", (unsigned long long)sent, (resident() - before) >> 20);
+	EXPECT(resident() < before + (128 << 20));
+	test_stage(2);
+	mote_blocking(play_wait, play, NULL, MOTE_FOREVER);
+	EXPECT_EQ(play->status, 0);
+}
+
+static void acks_case(void)
+{
+	flood_kind = RECORD_UNLINK_ACK;
+	play_fork(signal_flood, 8000000, busy);
+}
+
+static void replies_case(void)
+{
+	flood_kind = RECORD_REPLY;
+	play_fork(signal_flood, 1000000, busy);
+}
+
+static void answers_case(void)
+{
+	flood_kind = RECORD_MONITOR;
+	play_fork(signal_flood, 10000000, while_asked);
+}
+
 /* All of it goes with the node that made it. */
 static void edges(void *arg)
 {
@@ -417,6 +509,9 @@ int main(void)
 	port_case("pieces of large messages that do not fit", parts_case);
 	port_case("records to nobody", nobody_case);
 	port_case("a flood of messages stays within its budget", flood_case);
+	port_case("signals to who computes stay within the budget", acks_case);
+	port_case("replies to who computes stay within the budget", replies_case);
+	port_case("who does not read the answers is cut off", answers_case);
 	port_case("a flood of links and monitors goes with its node", edges_case);
 	return port_tests_done();
 }

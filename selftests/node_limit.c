@@ -376,9 +376,64 @@ static void order(void)
 	peer_stop(&b);
 }
 
+#define BUDGET (256 << 10)
+#define POURED 2000
+
+struct drop {
+	uint64_t n;
+	char rest[1000];
+};
+
+static void pourer(const void *args, size_t size)
+{
+	struct drop d = { 0 };
+	mote_pid to;
+
+	if (!EXPECT(size == sizeof(to)))
+		return;
+	memcpy(&to, args, sizeof(to));
+	for (; d.n < POURED; d.n++)
+		EXPECT_EQ(mote_send(to, NUMBER, &d, sizeof(d)), 0);
+}
+
+/* What one node has undelivered here is bounded; others notice nothing; and in the end all comes, in order. */
+static void budget(void)
+{
+	struct mote_node_info info = { .size = sizeof(info) };
+	mote_deadline until = PATIENCE;
+	struct peer b, c;
+	mote_pid other;
+
+	peer_start(&b, "b");
+	peer_start(&c, "c");
+	other = peer_spawn(&c, "far_mirror", 0, NULL);
+	peer_spawn(&b, "pourer", 0, NULL);
+	while (info.undelivered < BUDGET - 4096 && mote_now().ns < until.ns) {
+		EXPECT_EQ(mote_node_info(b.node, &info), 0);
+		mote_sleep(mote_in_us(200));
+	}
+	for (int i = 0; i < 50; i++) {
+		EXPECT(ping(other));
+		EXPECT_EQ(mote_node_info(b.node, &info), 0);
+		EXPECT(info.undelivered <= BUDGET);
+	}
+	for (uint64_t i = 0; i < POURED; i++) {
+		struct mote_msg *m = mote_receive_type(NUMBER, PATIENCE);
+
+		if (!EXPECT(m && m->size == sizeof(struct drop) && ((struct drop *)m->data)->n == i))
+			return;
+		mote_msg_free(m);
+	}
+	EXPECT_EQ(mote_node_info(b.node, &info), 0);
+	EXPECT_EQ(info.undelivered, 0);
+	peer_stop(&b);
+	peer_stop(&c);
+}
+
 int main(int argc, char **argv)
 {
-	static const struct entry entries[] = { ENTRY(opener), ENTRY(sends_and_ends), { 0 } };
+	static const struct entry entries[] = { ENTRY(opener), ENTRY(sends_and_ends), ENTRY(pourer), { 0 } };
+	struct mote_opts small = nodes_opts;
 
 	if (nodes_begin(argc, argv, entries))
 		return nodes_other();
@@ -389,5 +444,7 @@ int main(int argc, char **argv)
 	nodes_case("DROP: dropped there, and counted", drop);
 	nodes_case("KILL: the receiver ends", kills);
 	nodes_case("BLOCK: messages in order, EXIT and DOWN once, also if they pass", order);
+	small.node_budget = BUDGET;
+	selftest_process_opts("the budget of a node: it waits, others don't, nothing is lost", budget, &small);
 	return nodes_done();
 }

@@ -255,7 +255,7 @@ static void keeper(void *arg)
 	if (k)
 		k->caller = mote_monitor(self.parent);
 	if (!k || !k->caller.id)
-		return;
+		mote_exit(mote_reason_error(ENOMEM, NULL));
 	m = mote_receive(MOTE_FOREVER);
 	k->from = mote_msg_from(m);
 	if (!k->from.ref.id)		/* its caller was gone before it could ask */

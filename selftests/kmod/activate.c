@@ -117,6 +117,13 @@ static void run_once(struct worker *w)
 	w->mode = RUNTIME;
 }
 
+/* Runs again, and then blocks where that is its own affair. */
+static void run_on(struct worker *w)
+{
+	run_once(w);
+	worker_block(w);
+}
+
 static int spare_wait(int fd, struct mote_activate_wait *wait, long ms)
 {
 	memset(wait, 0, sizeof(*wait));
@@ -222,17 +229,20 @@ TEST_F(activate, waits_for_none)
 {
 	/* Told later than it happened: a worker that still blocks is told of, one that runs again is not. */
 	struct mote_activate_wait wait;
-	struct worker w[2];
+	struct worker w[3];
 
-	for (int i = 0; i < 2; i++) {
-		ASSERT_EQ(0, worker_start(&w[i], &self->node, 10 + i, run_once));
+	for (int i = 0; i < 3; i++) {
+		ASSERT_EQ(0, worker_start(&w[i], &self->node, 10 + i, i ? run_once : run_on));
 		EXPECT_TRUE(WITHIN(SOON_MS, w[i].mode == USER && thread_state(w[i].tid) == 'S'));
 	}
-	worker_join(&w[0]);
-	EXPECT_EQ(0, spare_wait(self->node.fd, &wait, SOON_MS));
-	EXPECT_EQ(11, wait.worker);
-	EXPECT_EQ(-ETIMEDOUT, spare_wait(self->node.fd, &wait, 0));
+	worker_let(&w[0]);
+	EXPECT_TRUE(WITHIN(SOON_MS, w[0].mode == RUNTIME && thread_state(w[0].tid) == 'S'));
 	worker_join(&w[1]);
+	EXPECT_EQ(0, spare_wait(self->node.fd, &wait, SOON_MS));
+	EXPECT_EQ(12, wait.worker);
+	EXPECT_EQ(-ETIMEDOUT, spare_wait(self->node.fd, &wait, 0));
+	worker_join(&w[0]);
+	worker_join(&w[2]);
 }
 
 static void run_in_runtime(struct worker *w)

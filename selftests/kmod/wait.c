@@ -358,6 +358,9 @@ TEST_F(wait, no_lane_no_ring)
 	EXPECT_EQ(0, lane_close(self->a.fd, event.lane));
 	seq = bell_seq(self->b.bells, 0);
 	EXPECT_EQ(-EPERM, bell_ring(self->a.fd, self->b.id, 0));
+	/* To watch it is not enough. */
+	EXPECT_EQ(0, object_call(self->a.fd, MOTE_IOC_NODE_WATCH, self->b.id, 0));
+	EXPECT_EQ(-EPERM, bell_ring(self->a.fd, self->b.id, 0));
 	EXPECT_EQ(seq, bell_seq(self->b.bells, 0));
 }
 

@@ -10,6 +10,8 @@
  * OVERDUE, with which a claim is withdrawn, is the scheduler itself here: it adds a switch, and those are free to happen.
  * Not here: time, and the generation, which only says how long. The overseer claims as soon as one look finds USER: that
  * is more than the code does.
+ * The sentry of lib/sched/activation.c takes schedulers as the overseer does, with itself as the spare; handover_lock() makes
+ * the two one: here it is the overseer that happens to choose that spare, at a moment that happens to be right.
  * A crash, or a kill by signal, takes a process from its own code to a trampoline that enters the runtime: the same step
  * as a call. What a process does in the runtime is one section that touches the scheduler.
  *

@@ -183,12 +183,14 @@ struct mote_bells {
 	struct mote_bell bell[];
 };
 
-/* IORING_OP_URING_CMD: cmd_op, and what sqe->cmd holds. */
+/* IORING_OP_URING_CMD: cmd_op; sqe->cmd holds a struct mote_uring_cmd. */
 #define MOTE_URING_WAIT		_IO(0xfb, 64)	/* slot, seq: completes when that bell rings */
 #define MOTE_URING_RING		_IO(0xfb, 65)	/* node, slot */
 #define MOTE_URING_CANCEL	_IO(0xfb, 66)	/* slot: its WAIT completes with -ECANCELED */
 
-#define MOTE_RING_HANDOFF	(1U << 0)	/* RING: the caller is about to sleep */
+/* RING, .flags: the caller is about to WAIT for its bell own, which has .seq. */
+#define MOTE_RING_HANDOFF	(1U << 0)	/* | own << MOTE_RING_OWN_SHIFT */
+#define MOTE_RING_OWN_SHIFT	8
 struct mote_uring_cmd {
 	__u32 node;
 	__u32 slot;
