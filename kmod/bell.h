@@ -72,10 +72,17 @@ long mote_bell_fd(struct mote_node *node, void __user *arg);
 #ifdef CONFIG_IO_URING
 int mote_uring(struct io_uring_cmd *cmd, unsigned int issue_flags);
 void mote_uring_complete(struct io_uring_cmd *cmd, int result);
+/* Who waits for it, or NULL; under RCU, before it is completed. */
+struct task_struct *mote_uring_task(struct io_uring_cmd *cmd);
 #else
 #define mote_uring NULL
 static inline void mote_uring_complete(struct io_uring_cmd *cmd, int result)
 {
+}
+
+static inline struct task_struct *mote_uring_task(struct io_uring_cmd *cmd)
+{
+	return NULL;
 }
 #endif
 

@@ -6,9 +6,12 @@
 #include "node.h"
 #include "compat.h"
 
+#include <linux/sched/task.h>
+
 /* A waiting command belongs to the bell; who takes it out under the lock completes it. */
 struct mote_pdu {
 	struct mote_bell_slot *bell;
+	struct task_struct *task;	/* who will sleep for it: a reference; or NULL */
 	int result;
 };
 
@@ -18,11 +21,32 @@ static struct mote_pdu *cmd_pdu(struct io_uring_cmd *cmd)
 	return (struct mote_pdu *)cmd->pdu;
 }
 
+/* It was marked, and is in no bell any more. */
+static void cmd_finish(struct io_uring_cmd *cmd, int result, unsigned int issue_flags)
+{
+	struct task_struct *task = cmd_pdu(cmd)->task;
+
+	mote_uring_done(cmd, result, issue_flags);
+	if (task)
+		put_task_struct(task);
+}
+
 static void cmd_complete(MOTE_URING_WORK_ARGS)
 {
 	struct io_uring_cmd *cmd = MOTE_URING_WORK_CMD;
 
-	mote_uring_done(cmd, cmd_pdu(cmd)->result, MOTE_URING_WORK_FLAGS);
+	cmd_finish(cmd, cmd_pdu(cmd)->result, MOTE_URING_WORK_FLAGS);
+}
+
+struct task_struct *mote_uring_task(struct io_uring_cmd *cmd)
+{
+	return cmd_pdu(cmd)->task;
+}
+
+/* io_uring's own threads are not the ones that will sleep. */
+static bool cmd_is_callers(unsigned int issue_flags)
+{
+	return !(issue_flags & IO_URING_F_UNLOCKED) && !(current->flags & PF_IO_WORKER);
 }
 
 void mote_uring_complete(struct io_uring_cmd *cmd, int result)
@@ -43,7 +67,7 @@ static int cmd_abandon(struct io_uring_cmd *cmd, unsigned int issue_flags)
 		bell->cmd = NULL;
 	spin_unlock(&bell->lock);
 	if (mine)
-		mote_uring_done(cmd, -ECANCELED, issue_flags);
+		cmd_finish(cmd, -ECANCELED, issue_flags);
 	return 0;
 }
 
@@ -57,11 +81,12 @@ static int cmd_wait(struct mote_node *node, struct io_uring_cmd *cmd, u32 slot, 
 	if (READ_ONCE(bell->seq) != seq)
 		return 0;
 	cmd_pdu(cmd)->bell = bell;
+	cmd_pdu(cmd)->task = cmd_is_callers(issue_flags) ? get_task_struct(current) : NULL;
 	/* Before it is in the bell: once it is there, it may be completed, and gone, any time. */
 	io_uring_cmd_mark_cancelable(cmd, issue_flags);
 	err = mote_bell_arm(node, bell, cmd, seq, false);
 	if (err <= 0)
-		mote_uring_done(cmd, err, issue_flags);
+		cmd_finish(cmd, err, issue_flags);
 	return -EIOCBQUEUED;
 }
 
@@ -77,9 +102,7 @@ static int cmd_ring(struct mote_node *node, const struct mote_uring_cmd *u,
 		return -EINVAL;
 	if (u->flags & ((1U << MOTE_RING_OWN_SHIFT) - 1) & ~MOTE_RING_HANDOFF)
 		return -EINVAL;
-	/* io_uring's own threads are not the ones that will sleep. */
-	if (issue_flags & IO_URING_F_UNLOCKED || current->flags & PF_IO_WORKER)
-		handoff = false;
+	handoff &= cmd_is_callers(issue_flags);
 	rcu_read_lock();
 	bell = mote_bell_find(node, u->node, u->slot);
 	ret = IS_ERR(bell) ? PTR_ERR(bell) : mote_bell_ring(bell, handoff);

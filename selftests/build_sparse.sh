@@ -38,7 +38,13 @@ clean() {
 clean .
 verdict "the module's sources" $?
 cp -r --parents tools/lab Kbuild kmod include/uapi "$scratch"
-printf 'int mote_wrong(int __user *word);\nint mote_wrong(int __user *word)\n{\n\treturn *word;\n}\n' >>"$scratch/kmod/main.c"
+cat >>"$scratch/kmod/main.c" <<'END'
+int mote_wrong(int __user *word);
+int mote_wrong(int __user *word)
+{
+	return *word;
+}
+END
 ! clean "$scratch" && grep -q 'dereference of noderef' "$scratch/said"
 verdict "a pointer of the user's that is followed is seen" $?
 echo "1..$cases"

@@ -37,7 +37,8 @@ done
 # What the guest prints between two of these words is a program's own.
 mark=$(head -c 8 /dev/urandom | od -An -tx1 | tr -d ' \n')
 tools/lab/run --kernel "$kernel" --cpus 2 --timeout $all "${programs[@]/#/--file=}" -- \
-	"export MOTE_PORT=kmod MOTE_TEST_ROUNDS=$rounds; each $mark $limit ${programs[*]}" >"$scratch/output" 2>"$scratch/errors"
+	"export MOTE_PORT=kmod MOTE_TEST_ROUNDS=$rounds; each $mark $limit ${programs[*]}" \
+	>"$scratch/output" 2>"$scratch/errors"
 status=$?
 
 awk -v mark="$mark" -v programs="${programs[*]}" -v run=$status '

@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0
-/* Nothing that one end of a lane writes makes the other read or write where it must not; and the memory cannot be pulled away. */
+/*
+ * Nothing that one end of a lane writes makes the other read or write where it must not; and the memory cannot be
+ * pulled away.
+ */
 #include "lane_helpers.h"
 
 #include "port/handshake.h"

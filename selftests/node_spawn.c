@@ -327,8 +327,8 @@ static void stopped(void)
 	while (waitid(P_PID, (id_t)b.child.pid, &stop, WSTOPPED | WNOHANG) == 0 && !stop.si_pid)
 		mote_sleep(mote_in_us(100));
 	EXPECT(!mote_pid_valid(mote_spawn_on(b.node, SPAWN_OPTS(.entry = "puppet", .args = &self,
-		.args_size = sizeof(self), .name = "latecomer", .flags = MOTE_LINK | MOTE_MONITOR, .ref = &(mote_ref){ 0 }),
-		mote_in_ms(20))));
+		.args_size = sizeof(self), .name = "latecomer", .flags = MOTE_LINK | MOTE_MONITOR,
+		.ref = &(mote_ref){ 0 }), mote_in_ms(20))));
 	EXPECT_EQ(mote_errno(), -ETIMEDOUT);
 	EXPECT(!mote_pid_valid(mote_whereis_on(b.node, "x", mote_in_ms(5))));
 	EXPECT_EQ(mote_errno(), -ETIMEDOUT);

@@ -229,6 +229,32 @@ static void refused(void)
 	node_status(other);
 }
 
+/* Whoever is cut while a record of it is looked at is not heard of again, whatever lies behind that. */
+static bool cuts_at_ten(struct carrier *c, const struct record *head, const void *body)
+{
+	in_order(c, head, body);
+	if (expected == 10)
+		carrier_cut(c, PORT_CUT, "enough");
+	return true;
+}
+
+static void cut_by_record(void)
+{
+	pid_t other = node_fork(streams, (void *)1);
+
+	expected = 0;
+	on_record = cuts_at_ten;
+	if (!EXPECT(!node_start("stays", 1)))
+		return;
+	test_stage(1);
+	UNTIL(nr_downs == 1);
+	EXPECT_EQ(last_why, PORT_CUT);
+	EXPECT_EQ(nr_records, 10);
+	node_stop(1);
+	kill(other, SIGKILL);
+	node_status(other);
+}
+
 static void lingers(void *arg)
 {
 	(void)arg;
@@ -303,6 +329,7 @@ int main(void)
 	port_case("closed by the other side", closed);
 	port_case("SIGKILL while it streams", in_a_stream);
 	port_case("records refused for a while, then SIGKILL", refused);
+	port_case("cut in the middle of a batch", cut_by_record);
 	port_case("a forked child has nothing of the node", child_of_node);
 	return port_tests_done();
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0
 /*
- * No wake is lost between two OS processes: each sleeps without a time limit whenever it finds nothing, in all the ways that
- * two can get in each other's way. MOTE_TEST_ROUNDS=10: a million rounds.
+ * No wake is lost between two OS processes: each sleeps without a time limit whenever it finds nothing, in all the
+ * ways that two can get in each other's way. MOTE_TEST_ROUNDS=10: a million rounds.
  */
 #include "port_helpers.h"
 

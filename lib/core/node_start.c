@@ -25,7 +25,7 @@
 #define STOP_MS		5000
 #define PACE_MIN_US	500		/* how often it is looked for while it starts: more and more seldom */
 #define PACE_MAX_US	20000
-#define CONNECT_MS	200		/* a longer handshake goes on behind our back; meanwhile we look whether it died */
+#define CONNECT_MS	200		/* a longer handshake goes on by itself; meanwhile we look whether it died */
 
 /* The request: all that it points to lies in the message itself, which the keeper holds until its end. */
 struct order {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT OR GPL-2.0 */
 /*
- * port/activate.h: the module's news that a thread has blocked in the kernel. A thread registers itself with two words:
- * where it is, and whether anybody wants to know; another one sleeps until a registered thread blocks while the words say
- * so. Only a hint: by the time somebody acts on it the thread may run again.
+ * port/activate.h: the module's news that a thread has blocked in the kernel. A thread registers itself with
+ * two words: where it is, and whether anybody wants to know; another one sleeps until a registered thread
+ * blocks while the words say so. Only a hint: by the time somebody acts on it the thread may run again.
  */
 #ifndef PORT_ACTIVATE_H
 #define PORT_ACTIVATE_H
@@ -18,8 +18,8 @@ void activate_close(void);		/* nobody sleeps in activate_wait() */
 void activate_forget(void);		/* in a forked child */
 
 /*
- * The calling thread is `id` from now on, until it ends or calls activate_unregister(). News of it come when it blocks
- * while *mode is mode_user and *want is not 0. 0 or -errno.
+ * The calling thread is `id` from now on, until it ends or calls activate_unregister(). News of it come when
+ * it blocks while *mode is mode_user and *want is not 0. 0 or -errno.
  */
 int activate_register(uint32_t id, const _Atomic uint32_t *mode, uint32_t mode_user, const _Atomic uint32_t *want);
 void activate_unregister(void);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT OR GPL-2.0 */
 /*
- * port/bell.h: the bells of the user port. Of each slot: a word that says whether its worker sleeps, in memory that all peers
- * read; and an epoll of eventfds, one for each peer, made for that peer alone: what one of them does with its own is
- * nobody else's business. How that makes no ring get lost: port/carrier.h.
+ * port/bell.h: the bells of the user port. Of each slot: a word that says whether its worker sleeps, in memory that all
+ * peers read; and an epoll of eventfds, one for each peer, made for that peer alone: what one of them does with its
+ * own is nobody else's business. How that makes no ring get lost: port/carrier.h.
  */
 #ifndef PORT_BELL_H
 #define PORT_BELL_H

@@ -274,6 +274,12 @@ static void carrier_take_in(struct carrier *c, struct scheduler *s)
 		}
 		lane_take(&c->in, &head);
 		taken++;
+		/* Core may just have cut it: it hears no more of it. */
+		if (atomic_load_explicit(&c->end, memory_order_relaxed) == 1 + PORT_CUT) {
+			c->in.closed = true;
+			c->in.head = c->in.tail;
+			break;
+		}
 		/* Large records: the writer gets room while we go on. */
 		if (c->in.tail - c->in.released >= c->in.size / 8 && lane_release(&c->in))
 			port_ops->ring(c);

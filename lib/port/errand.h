@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR GPL-2.0 */
 /*
- * port/errand.h: how a port's thread, which may wait for files and peers, is asked to do something by those that may not.
- * One thread at a time.
+ * port/errand.h: how a port's thread, which may wait for files and peers, is asked to do something by those
+ * that may not. One thread at a time.
  */
 #ifndef PORT_ERRAND_H
 #define PORT_ERRAND_H

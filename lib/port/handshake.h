@@ -11,6 +11,8 @@
  *	BYE ->				<- BYE
  *
  * The caller counts on the connection from READY on, the callee from then: so both do, or neither, or one has died.
+ *
+ * Which node, and of what name, a process of the same user says it is, is believed: it could as well debug the real one.
  */
 #ifndef PORT_HANDSHAKE_H
 #define PORT_HANDSHAKE_H

@@ -1,16 +1,17 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0
 /*
- * The port over the module (include/uapi/linux/mote.h): lanes, bells and deaths are the kernel's, and a thread reads what it
- * has to say.
+ * The port over the module (include/uapi/linux/mote.h): lanes, bells and deaths are the kernel's, and a thread
+ * reads what it has to say.
  *
- * A connection is a pair of lanes, each opened by its writer. Who opens one unasked calls; the answer is a lane whose
- * cookie names it. If both call at once, either call answers the other. The upper half of a cookie says which slot its
- * sender is to be rung at.
+ * A connection is a pair of lanes, each opened by its writer. Who opens one unasked calls; the answer is a
+ * lane whose cookie names it. If both call at once, either call answers the other. The upper half of a cookie
+ * says which slot its sender is to be rung at.
  *
  * Who ends a connection says why in the only page that it writes and the other one looks at afterwards: the
  * consumer page of the lane from there to here.
  *
- * Only the thread makes, changes and frees peers. Others read what does not change while the carrier is up, and ring.
+ * Only the thread makes, changes and frees peers. Others read what does not change while the carrier is up,
+ * and ring.
  */
 #include "port/carrier.h"
 #include "port/errand.h"

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT OR GPL-2.0 */
 /*
- * port/kmod.h: /dev/mote. The only descriptor of it that a runtime has stands for its node: whoever needs one shares it.
+ * port/kmod.h: /dev/mote. The only descriptor of it that a runtime has stands for its node: whoever needs one
+ * shares it.
  */
 #ifndef PORT_KMOD_H
 #define PORT_KMOD_H
@@ -13,7 +14,8 @@
 int kmod_device(void);
 
 /*
- * A node of the module's: its descriptor, or -errno; -ENODEV: no module, or not for us. name may be empty. *node is its id.
+ * A node of the module's: its descriptor, or -errno; -ENODEV: no module, or not for us. name may be empty.
+ * *node is its id.
  */
 int device_open(const char *name, unsigned int slots, uint32_t *node);
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0
 /*
- * Activations belong to a node of the module's. Where the runtime is none, or one that needs no module, it becomes one
- * without a name or a lane here, for that alone.
+ * Activations belong to a node of the module's. Where the runtime is none, or one that needs no module, it
+ * becomes one without a name or a lane here, for that alone.
  */
 #include "port/activate.h"
 #include "port/kmod.h"

@@ -69,7 +69,10 @@ struct port_hooks {
 	 */
 	void (*down)(struct scheduler *s, struct carrier *c, enum port_end why);
 
-	/* A port_connect() has come to nothing: err is -errno. Exactly one of up (of that node) and this answers each. */
+	/*
+	 * A port_connect() has come to nothing: err is -errno; -EISCONN: it stands already, and its up was called before.
+	 * Exactly one of up (of that node) and this answers each.
+	 */
 	void (*unreachable)(struct scheduler *s, uint32_t node, const char *name, int err);
 };
 

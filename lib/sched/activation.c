@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0
 /*
- * What the kernel says is a hint, as is what the overseer sees: handover_take() decides. The sentry takes a scheduler at
- * once if something waits there. If nothing does, it looks again a little later, and takes it if its worker has not moved:
- * what will come, a completion or a timer, has somebody to come to then, and a short wait for a lock costs nobody a
- * scheduler.
+ * What the kernel says is a hint, as is what the overseer sees: handover_take() decides. The sentry takes a
+ * scheduler at once if something waits there. If nothing does, it looks again a little later, and takes it if
+ * its worker has not moved: what will come, a completion or a timer, has somebody to come to then, and a short
+ * wait for a lock costs nobody a scheduler.
  *
- * Programs whose threads wait for each other's locks all the time, in malloc() for instance, would be worse off: after a few
- * activations that were of no use nobody wants more of them for a while, and for longer if it was so the last time, too.
+ * Programs whose threads wait for each other's locks all the time, in malloc() for instance, would be worse
+ * off: after a few activations that were of no use nobody wants more of them for a while, and for longer if it
+ * was so the last time, too.
  */
 #include "sched/activation.h"
 #include "sched/barrier.h"

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT OR GPL-2.0 */
 /*
- * sched/activation.h: with the module, a worker that blocks in its task's own code loses its scheduler at that moment. One
- * spare, the sentry, sleeps in the kernel until a worker blocks, and takes the scheduler itself (sched/handover.h): one
- * wake is all. Endless loops, and what comes while there is no sentry, stay with the overseer.
+ * sched/activation.h: with the module, a worker that blocks in its task's own code loses its scheduler at that
+ * moment. One spare, the sentry, sleeps in the kernel until a worker blocks, and takes the scheduler itself
+ * (sched/handover.h): one wake is all. Endless loops, and what comes while there is no sentry, stay with the
+ * overseer.
  */
 #ifndef SCHED_ACTIVATION_H
 #define SCHED_ACTIVATION_H
@@ -28,8 +29,8 @@ void activation_enlist(struct worker *w, unsigned int index);
 void activation_dismiss(void);
 
 /*
- * By the sentry: returns when it has been offered a scheduler, or after activation_relieve(), or for no reason. Without
- * the mutex of worker.c.
+ * By the sentry: returns when it has been offered a scheduler, or after activation_relieve(), or for no
+ * reason. Without the mutex of worker.c.
  */
 void activation_watch(struct worker *self);
 void activation_relieve(void);

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT OR GPL-2.0 */
 /*
- * activation: from the moment before a process blocks in read() to its neighbour's first step, on one scheduler. With the
- * module the kernel says so; without, the overseer notices (milliseconds). In a guest that counts instructions
- * (tools/lab/run --icount) a nanosecond is one.
+ * activation: from the moment before a process blocks in read() to its neighbour's first step, on one
+ * scheduler. With the module the kernel says so; without, the overseer notices (milliseconds). In a guest that
+ * counts instructions (tools/lab/run --icount) a nanosecond is one.
  *
- * activation_malloc: processes on two schedulers that take each other's locks all the time, in malloc(), free() and the
- * kernel's memory management: per round of work; and what activations, hand-overs and those in vain there were. With
- * MOTE_PORT=user there are none: that is what to compare with.
+ * activation_malloc: processes on two schedulers that take each other's locks all the time, in malloc(),
+ * free() and the kernel's memory management: per round of work; and what activations, hand-overs and those in
+ * vain there were. With MOTE_PORT=user there are none: that is what to compare with.
  */
 #include "bench.h"
 
@@ -64,7 +64,7 @@ static void activation(void *arg)
 }
 
 /* What one puts down another one frees, from whichever thread that runs on. */
-static _Atomic(char *) slots[SLOTS];
+static char *slots[SLOTS];
 
 static void allocates(void *arg)
 {

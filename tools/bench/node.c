@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR GPL-2.0 */
 /*
- * Two OS processes, each with one scheduler: node_pingpong on two CPUs, where both keep looking; node_pingpong_one on one,
- * where each has to be woken. node_stream: one way, with an acknowledgement for each batch, a few batches ahead.
+ * Two OS processes, each with one scheduler: node_pingpong on two CPUs, where both keep looking; node_pingpong_one on
+ * one, where each has to be woken. node_stream: one way, with an acknowledgement for each batch, a few batches ahead.
  * node_idle: what a round trip between two processes of one node costs while so many others are connected and silent.
  */
 #include "bench.h"

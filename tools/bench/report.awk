@@ -228,6 +228,8 @@ function unfair() {
 	print "- To redis: it does more per request (expiry, statistics, a client table). The Go server does less."
 	print "- To mote: the epoll server has no processes; it is the floor, not a rival. receive_ref has its twin in Erlang"
 	print "  only for messages that came before."
+	print "- To mote: shm carries the bytes of one sender to one receiver that trust each other. mote finds the receiver by"
+	print "  its pid, keeps the order with all other signals, and checks what it reads: node_*."
 	print "- supervise: what mote's monitors do is written out by hand in Go, without a deadline for the answer; Erlang's"
 	print "  supervisor is not used. Erlang has no faults that it survives, so supervise_fault has no twin there; mote's reason"
 	print "  holds a backtrace, Go's does not."

@@ -104,7 +104,6 @@ struct mote_ring {
 	__u32 node;
 	__u32 slot;
 };
-
 #define MOTE_ENTER_RING		(1U << 0)	/* .ring is used */
 #define MOTE_ENTER_WAIT		(1U << 1)	/* .slot, .seq, .deadline are used */
 struct mote_enter {
@@ -188,9 +187,8 @@ struct mote_bells {
 #define MOTE_URING_RING		_IO(0xfb, 65)	/* node, slot */
 #define MOTE_URING_CANCEL	_IO(0xfb, 66)	/* slot: its WAIT completes with -ECANCELED */
 
-/* RING, .flags: the caller is about to WAIT for its bell own, which has .seq. */
-#define MOTE_RING_HANDOFF	(1U << 0)	/* | own << MOTE_RING_OWN_SHIFT */
-#define MOTE_RING_OWN_SHIFT	8
+#define MOTE_RING_HANDOFF	(1U << 0)	/* RING: a WAIT with .seq follows, */
+#define MOTE_RING_OWN_SHIFT	8		/* | slot << this */
 struct mote_uring_cmd {
 	__u32 node;
 	__u32 slot;
