@@ -13,10 +13,10 @@
  * any more (both nodes are down then), all links have fired.
  *
  * SILENT: the nodes say nothing.
- * To be refuted: NOTE_LIGHT and LATEST_LIGHT (no barrier on that side), NO_OWN_SWEEP, NO_RESEND (sweeps, and does not look for a later
- * number), ALL_DOWN (fires what is down, whatever its number), CLEARS_EARLY (the SWEEP may be sent again before its number
- * was read), STATE_LATE (the number before the state), LAST_WORDS (a message after the state), with REUSE: DROP_FORGETS (a
- * SWEEP for the last tenant says nothing to the next).
+ * To be refuted: NOTE_LIGHT and LATEST_LIGHT (no barrier on that side), NO_OWN_SWEEP, NO_RESEND (sweeps, and does not look
+ * for a later number), ALL_DOWN (fires what is down, whatever its number), CLEARS_EARLY (the SWEEP may be sent again before
+ * its number was read), STATE_LATE (the number before the state), LAST_WORDS (a message after the state), with REUSE:
+ * DROP_FORGETS (a SWEEP for the last tenant says nothing to the next).
  */
 #define NODES		2
 #define PROCESS		NODES
