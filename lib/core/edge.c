@@ -57,9 +57,8 @@ int edge_note(struct process *p)
 		e->sweep.kind = SIGNAL_SWEEP;
 		extra->edges = e;
 		e->next = atomic_load_explicit(&all, memory_order_relaxed);
-		/* release: who walks the list sees it whole */
-		while (!atomic_compare_exchange_weak_explicit(&all, &e->next, e, memory_order_release,
-							      memory_order_relaxed))
+		/* seq_cst: who walks the list sees it whole, or this sees the number for which he walks it */
+		while (!atomic_compare_exchange_weak(&all, &e->next, e))
 			;
 	}
 	/* seq_cst: before the looks at the node's state, and at the latest number; edges_cut() does the reverse */
@@ -84,8 +83,8 @@ void edges_cut(struct scheduler *s)
 {
 	struct edges *e;
 
-	/* acquire: pairs with edge_note() */
-	for (e = atomic_load_explicit(&all, memory_order_acquire); e; e = e->next) {
+	/* seq_cst: after the number; edge_note() does the reverse */
+	for (e = atomic_load(&all); e; e = e->next) {
 		uint64_t serial = atomic_load(&e->serial);
 
 		/* Is it under way already, then it will be sent again. */

@@ -131,7 +131,7 @@ static int uring_enter(bool ring, bool wait)
 		uint32_t seq = bell_park();
 
 		if (ring)
-			uring_prepare(MOTE_URING_RING, (struct mote_uring_cmd){ .node = peer_node,
+			uring_prepare(MOTE_URING_RING, (struct mote_uring_cmd){ .node = peer_node, .seq = seq,
 					.flags = MOTE_RING_HANDOFF });
 		uring_prepare(MOTE_URING_WAIT, (struct mote_uring_cmd){ .seq = seq });
 	} else {
