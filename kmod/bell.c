@@ -83,7 +83,7 @@ static void waiters_wake(struct waiters *w, bool handoff, int result)
 
 bool mote_bell_ring(struct mote_bell_slot *bell, bool handoff)
 {
-	struct task_struct *task;
+	bool local = false;
 	struct waiters w;
 	u32 seq;
 
@@ -97,12 +97,14 @@ bool mote_bell_ring(struct mote_bell_slot *bell, bool handoff)
 	w = bell_take(bell);
 	spin_unlock(&bell->lock);
 	trace_mote_ring(seq, w.sleeper || w.cmd, handoff);
-	task = w.cmd ? mote_uring_task(w.cmd) : w.sleeper;
+	/* Before it is completed, and nobody's: the task may be dead, and its last reference. */
+	if (handoff && w.cmd)
+		local = mote_uring_is_local(w.cmd);
 	waiters_wake(&w, handoff, 0);
 	/* A full barrier: pairs with poll_wait()'s. */
 	if (wq_has_sleeper(&bell->poll))
 		wake_up_poll(&bell->poll, EPOLLIN | EPOLLRDNORM);
-	return handoff && task && task_cpu(task) == raw_smp_processor_id();
+	return local || (handoff && w.sleeper && task_cpu(w.sleeper) == raw_smp_processor_id());
 }
 
 void mote_bells_shut(struct mote_node *node)

@@ -56,7 +56,7 @@ bool mote_bell_ring(struct mote_bell_slot *bell, bool handoff);
 int mote_bell_arm(struct mote_node *node, struct mote_bell_slot *bell, struct io_uring_cmd *cmd,
 		  u32 seq, bool doze);
 
-/* Lets others run once, unless the bell has rung since seq; so who answers need not wake anybody. */
+/* Lets others run once, unless it has rung since seq: who answers need not wake anybody. */
 void mote_bell_doze(struct mote_node *node, struct mote_bell_slot *bell, u32 seq);
 
 /* Ends the wait with -ECANCELED; false: there is none. */
@@ -72,17 +72,17 @@ long mote_bell_fd(struct mote_node *node, void __user *arg);
 #ifdef CONFIG_IO_URING
 int mote_uring(struct io_uring_cmd *cmd, unsigned int issue_flags);
 void mote_uring_complete(struct io_uring_cmd *cmd, int result);
-/* Who waits for it, or NULL; under RCU, before it is completed. */
-struct task_struct *mote_uring_task(struct io_uring_cmd *cmd);
+/* Who waits for it was on this CPU when it went to sleep. Before it is completed. */
+bool mote_uring_is_local(struct io_uring_cmd *cmd);
 #else
 #define mote_uring NULL
 static inline void mote_uring_complete(struct io_uring_cmd *cmd, int result)
 {
 }
 
-static inline struct task_struct *mote_uring_task(struct io_uring_cmd *cmd)
+static inline bool mote_uring_is_local(struct io_uring_cmd *cmd)
 {
-	return NULL;
+	return false;
 }
 #endif
 

@@ -38,9 +38,11 @@ static void cmd_complete(MOTE_URING_WORK_ARGS)
 	cmd_finish(cmd, cmd_pdu(cmd)->result, MOTE_URING_WORK_FLAGS);
 }
 
-struct task_struct *mote_uring_task(struct io_uring_cmd *cmd)
+bool mote_uring_is_local(struct io_uring_cmd *cmd)
 {
-	return cmd_pdu(cmd)->task;
+	struct task_struct *task = cmd_pdu(cmd)->task;
+
+	return task && task_cpu(task) == raw_smp_processor_id();
 }
 
 /* io_uring's own threads are not the ones that will sleep. */

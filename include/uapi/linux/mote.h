@@ -104,6 +104,7 @@ struct mote_ring {
 	__u32 node;
 	__u32 slot;
 };
+
 #define MOTE_ENTER_RING		(1U << 0)	/* .ring is used */
 #define MOTE_ENTER_WAIT		(1U << 1)	/* .slot, .seq, .deadline are used */
 struct mote_enter {
@@ -160,7 +161,6 @@ struct mote_event {
 #define MOTE_AREA_BELLS		0	/* id: own node; or of a lane's other end: read-only */
 #define MOTE_AREA_WRITER	1	/* id: lane; producer page, data twice; reader: read-only */
 #define MOTE_AREA_READER	2	/* id: lane; consumer page; writer: read-only */
-
 #define MOTE_BELL_RUNNING	0
 #define MOTE_BELL_SPINNING	1
 #define MOTE_BELL_PARKED	2	/* the only state in which ringing is of use */
