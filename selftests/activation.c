@@ -48,27 +48,28 @@ static void expect_activations(unsigned long least)
 struct release {
 	mote_pid reader;
 	unsigned long rounds;
+	_Atomic unsigned long taken;	/* bytes, by the reader */
 };
 
 /* On the reader's only scheduler it can't do this before the reader has lost it. */
 static void lets_go(void *arg)
 {
-	const struct release *r = arg;
+	struct release *r = arg;
 
 	for (unsigned long i = 0; i < r->rounds; i++) {
 		do
 			EXPECT_EQ(mote_sleep(mote_in_us(200)), 0);
 		while (runtime_info().schedulers == 1 && test_info(r->reader).state != MOTE_DETACHED);
 		EXPECT_EQ(write(pipe_fds[1], "x", 1), 1);
-		/* Until it has read that. */
-		while (runtime_info().schedulers == 1 && test_info(r->reader).state == MOTE_DETACHED)
+		/* So that DETACHED means the next one. */
+		while (atomic_load(&r->taken) == i)
 			mote_sleep(mote_in_us(50));
 	}
 }
 
 static void blocked_in_read(void)
 {
-	struct release release = { mote_self(), test_rounds(100) };
+	struct release release = { mote_self(), test_rounds(100), 0 };
 	mote_ref ref;
 	mote_pid p;
 	char c;
@@ -77,8 +78,10 @@ static void blocked_in_read(void)
 	before = runtime_info();
 	p = mote_spawn_monitor(lets_go, &release, &ref);
 	for (unsigned long i = 0; i < release.rounds; i++) {
-		mote_yield();
 		EXPECT_EQ(read(pipe_fds[0], &c, 1), 1);
+		/* Here it gets a scheduler again. */
+		mote_yield();
+		atomic_store(&release.taken, i + 1);
 	}
 	EXPECT(got_down(ref, p, MOTE_NORMAL));
 	if (runtime_info().schedulers == 1)

@@ -36,18 +36,18 @@ done
 
 # What the guest prints between two of these words is a program's own.
 mark=$(head -c 8 /dev/urandom | od -An -tx1 | tr -d ' \n')
-tools/lab/run --kernel "$kernel" --cpus 2 --timeout $all "${programs[@]/#/--file=}" -- \
-	"export MOTE_PORT=kmod MOTE_TEST_ROUNDS=$rounds; each $mark $limit ${programs[*]}" \
-	>"$scratch/output" 2>"$scratch/errors"
-status=$?
-
-awk -v mark="$mark" -v programs="${programs[*]}" -v run=$status '
+{
+	tools/lab/run --kernel "$kernel" --cpus 2 --timeout $all "${programs[@]/#/--file=}" -- \
+		"export MOTE_PORT=kmod MOTE_TEST_ROUNDS=$rounds; each $mark $limit ${programs[*]}" 2>"$scratch/errors"
+	echo "$mark run $?"
+} | awk -v mark="$mark" -v programs="${programs[*]}" '
 function verdict(ok, name, why) {
 	sub(/.*selftests\//, "", name)
 	cases++
 	if (!ok)
 		failures++
 	printf "%sok %d - %s%s\n", ok ? "" : "not ", cases, name, why
+	fflush()
 }
 function show(text) {
 	gsub(/\n/, "\n# ", text)
@@ -77,6 +77,7 @@ $1 == mark && $2 == "begin" {
 	seen = bad = 0
 	next
 }
+$1 == mark && $2 == "run" { run = $3; next }
 $1 == mark && $2 == "end" { judge(current, $3, $4, $5); next }
 current != "" {
 	text = text $0 "\n"
@@ -102,7 +103,7 @@ END {
 	verdict(run == 0, "the guest: nothing that the kernel complains of, and the module can be removed", "")
 	print "1.." cases
 	exit failures > 0
-}' "$scratch/output"
+}'
 status=$?
 sed 's/^/# /' "$scratch/errors"
 exit $status
