@@ -531,7 +531,7 @@ static void fuzz_uring(struct fuzzer *f, int fd)
 	if (!f->has_ring)
 		return;
 	/* A ring takes no more than it has room for; what is not taken is what it did not know. */
-	if (*f->ring.sq_tail - __atomic_load_n(f->ring.sq_head, __ATOMIC_ACQUIRE) <= f->ring.sq_mask) {
+	if (f->ring.tail - __atomic_load_n(f->ring.sq_head, __ATOMIC_ACQUIRE) <= f->ring.sq_mask) {
 		sqe = uring_command(&f->ring, any(f), fd, _IO(0xfb, number), &c);
 		if (any(f) % 8 == 0)
 			sqe->flags = any(f) % 2 ? IOSQE_ASYNC : IOSQE_IO_LINK;

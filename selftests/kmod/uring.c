@@ -281,7 +281,7 @@ TEST_F(commands, linked_and_forced_async)
 
 	/* A chain: the second is begun when the first is over. */
 	uring_wait(&self->ring, 1, self->b.fd, 0, seq);
-	self->ring.sqes[(*self->ring.sq_tail - 1) & self->ring.sq_mask].flags |= IOSQE_IO_LINK;
+	uring_last(&self->ring)->flags |= IOSQE_IO_LINK;
 	uring_ring(&self->ring, 2, self->b.fd, self->a.id, 1, 0);
 	EXPECT_NO_CQE();
 	EXPECT_EQ(0, bell_seq(self->a.bells, 1));
@@ -303,7 +303,7 @@ TEST_F(commands, linked_and_forced_async)
 	}
 	/* What nobody waits for any more does not hold the chain: node's end. */
 	uring_wait(&self->ring, 4, self->b.fd, 0, bell_seq(self->b.bells, 0));
-	self->ring.sqes[(*self->ring.sq_tail - 1) & self->ring.sq_mask].flags |= IOSQE_IO_LINK;
+	uring_last(&self->ring)->flags |= IOSQE_IO_LINK;
 	uring_ring(&self->ring, 5, self->a.fd, self->b.id, 1, 0);
 	EXPECT_NO_CQE();
 	close(dup(self->b.fd));

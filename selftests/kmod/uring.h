@@ -25,6 +25,7 @@ struct uring {
 	int fd;
 	unsigned int *sq_head, *sq_tail, *sq_array, *cq_head, *cq_tail;
 	unsigned int sq_mask, cq_mask;
+	unsigned int tail;		/* of the entries that are filled in; a kernel thread may read what is published */
 	struct io_uring_sqe *sqes;
 	struct io_uring_cqe *cqes;
 	void *rings;
@@ -55,6 +56,7 @@ static inline int uring_open(struct uring *ring, unsigned int entries, unsigned 
 	ring->sq_head = (unsigned int *)(rings + p.sq_off.head);
 	ring->sq_tail = (unsigned int *)(rings + p.sq_off.tail);
 	ring->sq_mask = p.sq_entries - 1;
+	ring->tail = *ring->sq_tail;
 	ring->sq_array = (unsigned int *)(rings + p.sq_off.array);
 	ring->cq_head = (unsigned int *)(rings + p.cq_off.head);
 	ring->cq_tail = (unsigned int *)(rings + p.cq_off.tail);
@@ -79,15 +81,18 @@ static inline void uring_close(struct uring *ring)
 /* The next entry, zeroed; it is submitted by uring_enter(), in order. */
 static inline struct io_uring_sqe *uring_sqe(struct uring *ring, __u64 user_data)
 {
-	unsigned int tail = *ring->sq_tail;
+	unsigned int tail = ring->tail++;
 	struct io_uring_sqe *sqe = &ring->sqes[tail & ring->sq_mask];
 
 	memset(sqe, 0, sizeof(*sqe));
 	sqe->user_data = user_data;
 	ring->sq_array[tail & ring->sq_mask] = tail & ring->sq_mask;
-	/* release: the kernel reads the entry after it sees the tail */
-	__atomic_store_n(ring->sq_tail, tail + 1, __ATOMIC_RELEASE);
 	return sqe;
+}
+
+static inline struct io_uring_sqe *uring_last(struct uring *ring)
+{
+	return &ring->sqes[(ring->tail - 1) & ring->sq_mask];
 }
 
 static inline struct io_uring_sqe *uring_command(struct uring *ring, __u64 user_data, int fd, __u32 number,
@@ -123,10 +128,13 @@ static inline int uring_enter(struct uring *ring, unsigned int wait, int ms)
 {
 	struct __kernel_timespec ts = { ms / 1000, ms % 1000 * 1000000LL };
 	struct io_uring_getevents_arg arg = { .ts = (uintptr_t)&ts };
-	unsigned int submit = *ring->sq_tail - __atomic_load_n(ring->sq_head, __ATOMIC_ACQUIRE);
+	unsigned int submit = ring->tail - __atomic_load_n(ring->sq_head, __ATOMIC_ACQUIRE);
 	unsigned int flags = IORING_ENTER_GETEVENTS | IORING_ENTER_EXT_ARG | IORING_ENTER_SQ_WAKEUP;
-	int ret = syscall(SYS_io_uring_enter, ring->fd, submit, wait, flags, &arg, sizeof(arg));
+	int ret;
 
+	/* release: the kernel reads the entries after it sees the tail */
+	__atomic_store_n(ring->sq_tail, ring->tail, __ATOMIC_RELEASE);
+	ret = syscall(SYS_io_uring_enter, ring->fd, submit, wait, flags, &arg, sizeof(arg));
 	return ret < 0 ? -errno : ret;
 }
 
@@ -147,7 +155,7 @@ static inline bool uring_take(struct uring *ring, struct io_uring_cqe *cqe)
 static inline int uring_next(struct uring *ring, struct io_uring_cqe *cqe, int ms)
 {
 	long long until = now_ns() + ms * 1000000LL;
-	bool submitted = *ring->sq_tail == __atomic_load_n(ring->sq_head, __ATOMIC_ACQUIRE);
+	bool submitted = ring->tail == __atomic_load_n(ring->sq_head, __ATOMIC_ACQUIRE);
 	int ret;
 
 	memset(cqe, 0, sizeof(*cqe));
