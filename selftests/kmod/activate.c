@@ -355,21 +355,18 @@ TEST_F(activate, not_when_stopped_or_traced)
 		static struct listener listener;
 		static struct worker w;
 		struct node node;
+		sigset_t set;
+		int signo;
 
+		/* Until the parent says so: by SIGUSR1, which this thread waits for, and all threads block. */
+		sigemptyset(&set);
+		sigaddset(&set, SIGUSR1);
+		sigprocmask(SIG_BLOCK, &set, NULL);
 		if (node_make(&node, "", 1, 0600) || listener_start(&listener, node.fd) ||
 		    worker_start(&w, &node, 6, run_spins))
 			_exit(90);
-		/* Until the parent says so: by SIGUSR1, that only this thread takes. */
-		{
-			sigset_t set;
-			int signo;
-
-			sigemptyset(&set);
-			sigaddset(&set, SIGUSR1);
-			sigprocmask(SIG_BLOCK, &set, NULL);
-			prctl(PR_SET_NAME, "ready");
-			sigwait(&set, &signo);
-		}
+		prctl(PR_SET_NAME, "ready");
+		sigwait(&set, &signo);
 		w.stop = true;
 		pthread_join(w.thread, NULL);
 		if (listener_end(&listener))

@@ -22,6 +22,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
+#include <sys/uio.h>
 #include <time.h>
 #include "kselftest_harness.h"
 
@@ -261,15 +262,19 @@ static inline __u32 bell_state(struct mote_bells *bells, __u32 slot)
 static inline int event_next(int fd, struct mote_event *event, int ms)
 {
 	struct pollfd poller = { .fd = fd, .events = POLLIN };
+	struct iovec to = { event, sizeof(*event) };
 	ssize_t n;
 
 	memset(event, 0, sizeof(*event));
-	n = poll(&poller, 1, ms);
-	if (n < 0)
-		return -errno;
-	if (!n)
-		return -ETIMEDOUT;
-	n = read(fd, event, sizeof(*event));
+	do {
+		n = poll(&poller, 1, ms);
+		if (n < 0)
+			return -errno;
+		if (!n)
+			return -ETIMEDOUT;
+		/* What was there may be gone: a lane that was opened and closed is no news. */
+		n = preadv2(fd, &to, 1, -1, RWF_NOWAIT);
+	} while (n < 0 && errno == EAGAIN);
 	if (n < 0)
 		return -errno;
 	return n == sizeof(*event) ? 0 : -EIO;
