@@ -169,7 +169,7 @@ static void a_sender_waits(void)
 	/* whoever else sends there is not kept waiting, nor is whoever sends to us */
 	for (int i = 0; i < 100; i++)
 		EXPECT(ping(other));
-	EXPECT_EQ(test_info(p).wait, MOTE_WAIT_ROOM);
+	wait_until_held(p);
 	EXPECT_EQ(keeper_look(&k).mailbox_counted, 10);
 	EXPECT(keeper_look(&k).mailbox_waiting > 0);
 	/* what is taken lets it go on, step by step */
