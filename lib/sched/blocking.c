@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0
 /*
  * A pool of threads for code that blocks. Threads are made when a job finds none idle, up to 64, and leave after some
- * seconds of idleness.
+ * seconds of idleness. Each waits for the one that left before it, and blocking_stop() for the last.
  *
  * A job has two parties, the task that waits and the thread that runs it, and belongs to whoever leaves last: the task
  * may give up at its deadline while fn goes on.
@@ -39,6 +39,8 @@ static pthread_once_t once = PTHREAD_ONCE_INIT;
 static struct job *first, **last = &first;
 static unsigned int nr_threads, nr_idle;
 static bool stopping;
+static bool joinable;		/* `left`: the thread that left last, which nobody has waited for yet */
+static pthread_t left;
 
 static void init(void)
 {
@@ -84,7 +86,9 @@ static void job_run(struct job *j)
 static void *thread_main(void *unused)
 {
 	struct timespec until;
+	pthread_t before;
 	int64_t now;
+	bool join;
 
 	(void)unused;
 	pthread_setname_np(pthread_self(), "mote/blocking");
@@ -103,9 +107,15 @@ static void *thread_main(void *unused)
 		}
 		nr_idle--;
 	}
+	before = left;
+	join = joinable;
+	left = pthread_self();
+	joinable = true;
 	nr_threads--;
 	pthread_cond_broadcast(&thread_left);
 	pthread_mutex_unlock(&mutex);
+	if (join)
+		pthread_join(before, NULL);
 	return NULL;
 }
 
@@ -123,7 +133,6 @@ static int thread_start(void)
 	for (size_t i = 0; i < sizeof(faults) / sizeof(faults[0]); i++)
 		sigdelset(&all, faults[i]);
 	pthread_attr_init(&attr);
-	pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
 	pthread_attr_setstacksize(&attr, STACK_SIZE);
 	pthread_sigmask(SIG_SETMASK, &all, &old);
 	err = pthread_create(&thread, &attr, thread_main, NULL);
@@ -282,6 +291,10 @@ void blocking_stop(void)
 	while (nr_threads)
 		pthread_cond_wait(&thread_left, &mutex);
 	stopping = false;
+	/* It has waited, or will, for who left before: then none of the pool's code runs any more. */
+	if (joinable)
+		pthread_join(left, NULL);
+	joinable = false;
 	pthread_mutex_unlock(&mutex);
 }
 
@@ -293,5 +306,5 @@ void blocking_forget(void)
 	first = NULL;
 	last = &first;
 	nr_threads = nr_idle = 0;
-	stopping = false;
+	stopping = joinable = false;
 }
