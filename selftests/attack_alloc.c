@@ -75,7 +75,7 @@ static void call(void *state, struct mote_from from, const struct mote_msg *m)
 	mote_reply(from, ASK, m->data, m->size);
 }
 
-static const struct mote_server_ops server = { .size = sizeof(server), .state_size = 100, .call = call };
+static const struct mote_handler_ops server = { .size = sizeof(server), .state_size = 100, .call = call };
 
 /* A process may also die because there was no stack, or no state, for it: that is said. */
 static bool no_memory(const struct mote_reason *reason)
@@ -110,11 +110,11 @@ static void asks(mote_pid pid, bool may_be_gone)
 	}
 }
 
-static void meets(mote_fn fn, const struct mote_server_ops *ops)
+static void meets(mote_fn fn, const struct mote_handler_ops *ops)
 {
 	mote_ref ref;
 	mote_pid p = mote_spawn_opts(&(struct mote_spawn_opts){ .size = sizeof(struct mote_spawn_opts), .fn = fn,
-		.server = ops, .flags = MOTE_MONITOR, .ref = &ref, .name = "met", .label = "the met" });
+		.handler = ops, .flags = MOTE_MONITOR, .ref = &ref, .name = "met", .label = "the met" });
 
 	if (!MADE(mote_pid_valid(p)))
 		return;

@@ -503,8 +503,8 @@ static void server_terminate(void *state, const struct mote_reason *why)
 		crash_here(NULL);
 }
 
-static const struct mote_server_ops server_ops = {
-	.size = sizeof(struct mote_server_ops), .state_size = sizeof(struct server_state), .init = server_init,
+static const struct mote_handler_ops server_ops = {
+	.size = sizeof(struct mote_handler_ops), .state_size = sizeof(struct server_state), .init = server_init,
 	.call = server_call, .info = server_info, .terminate = server_terminate,
 };
 
@@ -531,7 +531,7 @@ static void servers_crash(void)
 
 			atomic_store(&traced, 0);
 			p = mote_spawn_opts(&(struct mote_spawn_opts){
-				.size = sizeof(struct mote_spawn_opts), .server = &server_ops,
+				.size = sizeof(struct mote_spawn_opts), .handler = &server_ops,
 				.arg = (void *)&cases[i].where, .flags = MOTE_MONITOR, .ref = &ref });
 			got = mote_call(p, ASK, "x", 1, &reply, PATIENCE);
 			mote_msg_free(reply);

@@ -155,9 +155,9 @@ static void high_water(void)
 
 static void no_stack_no_mark(void)
 {
-	static const struct mote_server_ops ops = { .size = sizeof(ops) };
+	static const struct mote_handler_ops ops = { .size = sizeof(ops) };
 	mote_pid server = mote_spawn_opts(&(struct mote_spawn_opts){
-		.size = sizeof(struct mote_spawn_opts), .server = &ops });
+		.size = sizeof(struct mote_spawn_opts), .handler = &ops });
 
 	wait_until_waiting(server);
 	EXPECT_EQ(test_info(server).stack, 0);
@@ -376,9 +376,9 @@ static size_t spawn_until_refused(mote_pid *pids, size_t max, const char *text)
 	return n;
 }
 
-static mote_pid spawn_server(const struct mote_server_ops *ops)
+static mote_pid spawn_server(const struct mote_handler_ops *ops)
 {
-	return mote_spawn_opts(&(struct mote_spawn_opts){ .size = sizeof(struct mote_spawn_opts), .server = ops });
+	return mote_spawn_opts(&(struct mote_spawn_opts){ .size = sizeof(struct mote_spawn_opts), .handler = ops });
 }
 
 static void says_that_it_ran(void *state, const struct mote_msg *m)
@@ -405,7 +405,7 @@ static void starve(const mote_pid *crowd, mote_pid echo)
 
 static void mappings_run_out(void)
 {
-	static const struct mote_server_ops ops = { .size = sizeof(ops), .call = answers,
+	static const struct mote_handler_ops ops = { .size = sizeof(ops), .call = answers,
 						      .info = says_that_it_ran };
 	static mote_pid pids[10000];
 	mote_pid server = spawn_server(&ops), crowd[CROWD], echo;

@@ -30,7 +30,7 @@ static void add(void *state, const struct mote_msg *m)
 	++*(uint64_t *)state;
 }
 
-static const struct mote_server_ops counter = {
+static const struct mote_handler_ops counter = {
 	.size = sizeof(counter), .state_size = sizeof(uint64_t), .info = add };
 
 static bool measurable(void)
@@ -66,7 +66,7 @@ static void idle_servers(void)
 	before = resident();
 	for (unsigned long i = 0; i < n; i++)
 		if (!EXPECT(mote_pid_valid(mote_spawn_opts(&(struct mote_spawn_opts){
-			.size = sizeof(struct mote_spawn_opts), .server = &counter }))))
+			.size = sizeof(struct mote_spawn_opts), .handler = &counter }))))
 			return;
 	all_idle();
 	spawned = resident();
@@ -149,7 +149,7 @@ static void crowds_come_and_go(void)
 		for (unsigned long i = 0; i < n; i++)
 			p[i] = i & 1 ? mote_spawn(sink, NULL) :
 				       mote_spawn_opts(&(struct mote_spawn_opts){
-						.size = sizeof(struct mote_spawn_opts), .server = &counter });
+						.size = sizeof(struct mote_spawn_opts), .handler = &counter });
 		mote_yield();
 		for (unsigned long i = 0; i < n; i++)
 			mote_exit_pid(p[i], MOTE_REASON_KILL);

@@ -34,15 +34,15 @@ static void sum_call(void *state, struct mote_from from, const struct mote_msg *
 	}
 }
 
-static const struct mote_server_ops sum_server = {
-	.size = sizeof(struct mote_server_ops), .state_size = sizeof(uint64_t), .call = sum_call,
+static const struct mote_handler_ops sum_server = {
+	.size = sizeof(struct mote_handler_ops), .state_size = sizeof(uint64_t), .call = sum_call,
 };
 
 /* Starts the server on its node, and tells its boss its pid. */
 static void starter(const void *args, size_t size)
 {
 	mote_pid p = mote_spawn_opts(&(struct mote_spawn_opts){
-		.size = sizeof(struct mote_spawn_opts), .server = &sum_server });
+		.size = sizeof(struct mote_spawn_opts), .handler = &sum_server });
 
 	if (EXPECT(size == sizeof(mote_pid)))
 		mote_send(*(const mote_pid *)args, SERVER, &p, sizeof(p));
@@ -111,11 +111,11 @@ static void crowds_call(void)
 	struct peer b;
 
 	peer_start(&b, "b");
-	a.server = mote_spawn_opts(&(struct mote_spawn_opts){
-		.size = sizeof(struct mote_spawn_opts), .server = &sum_server });
+	a.handler = mote_spawn_opts(&(struct mote_spawn_opts){
+		.size = sizeof(struct mote_spawn_opts), .handler = &sum_server });
 	for (int i = 0; i < 20; i++)
 		peer_spawn_args(&b, "asker", &a, sizeof(a), 0, NULL);
-	a.server = server_on(&b);
+	a.handler = server_on(&b);
 	for (int i = 0; i < 20; i++)
 		EXPECT(mote_pid_valid(mote_spawn_on(mote_node_self(), &(struct mote_spawn_on_opts){
 			.size = sizeof(struct mote_spawn_on_opts), .entry = "asker", .args = &a,
@@ -263,7 +263,7 @@ static void death_of_the_asker(void)
 	struct mote_msg *m;
 	struct peer b;
 
-	a.server = mote_self();
+	a.handler = mote_self();
 	peer_start(&b, "b");
 	peer_spawn_args(&b, "hurried", &a, sizeof(a), 0, NULL);
 	EXPECT(got_type(KEPT));
@@ -346,7 +346,7 @@ static void calls_into_death(void)
 	struct peer b;
 
 	peer_start(&b, "b");
-	a.server = server_on(&b);
+	a.handler = server_on(&b);
 	for (int i = 0; i < 100; i++)
 		mote_spawn(late_asker, &a);
 	EXPECT(add(a.server, ADD, 3, 4));

@@ -341,12 +341,12 @@ static void terminate_counts(void *state, const struct mote_reason *why)
 
 static void in_a_server(void)
 {
-	static const struct mote_server_ops ops = { .size = sizeof(ops), .state_size = 40, .info = info_hogs,
+	static const struct mote_handler_ops ops = { .size = sizeof(ops), .state_size = 40, .info = info_hogs,
 						    .terminate = terminate_counts };
 	_Atomic bool begun = false, *at = &begun;
 	mote_ref ref;
 	mote_pid pid = mote_spawn_opts(&(struct mote_spawn_opts){
-		.size = sizeof(struct mote_spawn_opts), .server = &ops,
+		.size = sizeof(struct mote_spawn_opts), .handler = &ops,
 		.flags = MOTE_ASYNC_KILL | MOTE_MONITOR, .ref = &ref });
 
 	server_ended = 0;

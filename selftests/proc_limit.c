@@ -619,7 +619,7 @@ static void answering(void *state, struct mote_from from, const struct mote_msg 
 	mote_reply(from, m->type, m->data, m->size);
 }
 
-static const struct mote_server_ops answerer = { .size = sizeof(answerer), .call = answering };
+static const struct mote_handler_ops answerer = { .size = sizeof(answerer), .call = answering };
 
 /* A slow client: asks a lot, and has a full mailbox. */
 static void slow_client(void *arg)
@@ -645,7 +645,7 @@ static void slow_client(void *arg)
 
 static void slow_clients(void)
 {
-	mote_pid server = mote_spawn_opts(OPTS(.server = &answerer, .mailbox_limit = 5)), p;
+	mote_pid server = mote_spawn_opts(OPTS(.handler = &answerer, .mailbox_limit = 5)), p;
 	mote_ref ref;
 
 	for (int policy = MOTE_MAILBOX_BLOCK; policy <= MOTE_MAILBOX_DROP; policy++) {

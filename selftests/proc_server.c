@@ -3,7 +3,7 @@
 #include "proc.h"
 
 #define SERVER(ops_, arg_, ref_, ...) \
-	mote_spawn_opts(&(struct mote_spawn_opts){ .size = sizeof(struct mote_spawn_opts), .server = (ops_), \
+	mote_spawn_opts(&(struct mote_spawn_opts){ .size = sizeof(struct mote_spawn_opts), .handler = (ops_), \
 						   .arg = (arg_), .flags = MOTE_MONITOR, .ref = (ref_), __VA_ARGS__ })
 
 enum { ADD = 1, GET, REPLY, SLEEP, ASK, STOP, KEEP, KEPT, LATER, NOW, NOTE, STACK };
@@ -128,7 +128,7 @@ static void terminate(void *state, const struct mote_reason *why)
 	mote_send(s->boss, REPLY, &kind, sizeof(kind));
 }
 
-static const struct mote_server_ops full = {
+static const struct mote_handler_ops full = {
 	.size = sizeof(full), .state_size = sizeof(struct state),
 	.init = init, .call = call, .info = info, .terminate = terminate,
 };
@@ -183,7 +183,7 @@ static int refuse(void *state, void *arg)
 
 static void init_fails(void)
 {
-	static const struct mote_server_ops ops = {
+	static const struct mote_handler_ops ops = {
 		.size = sizeof(ops), .state_size = sizeof(struct state), .init = refuse, .terminate = terminate };
 	int err = -ENOENT;
 	mote_ref ref;
@@ -212,7 +212,7 @@ static int exits(void *state, void *arg)
 
 static void exit_in_init(void)
 {
-	static const struct mote_server_ops ops = { .size = sizeof(ops), .state_size = 8, .init = exits };
+	static const struct mote_handler_ops ops = { .size = sizeof(ops), .state_size = 8, .init = exits };
 	mote_ref ref;
 	mote_pid p = SERVER(&ops, NULL, &ref);
 
@@ -229,7 +229,7 @@ static int slow_init(void *state, void *arg)
 
 static void init_comes_first(void)
 {
-	static const struct mote_server_ops ops = {
+	static const struct mote_handler_ops ops = {
 		.size = sizeof(ops), .state_size = sizeof(struct state), .init = slow_init, .call = call };
 	mote_ref ref;
 	mote_pid p = SERVER(&ops, NULL, &ref);
@@ -251,11 +251,11 @@ static void count_infos(void *state, const struct mote_msg *m)
 
 static void sparse_ops(void)
 {
-	static const struct mote_server_ops no_call = {
+	static const struct mote_handler_ops no_call = {
 		.size = sizeof(no_call), .state_size = sizeof(int), .info = count_infos };
-	static const struct mote_server_ops no_info = {
+	static const struct mote_handler_ops no_info = {
 		.size = sizeof(no_info), .state_size = sizeof(struct state), .call = call };
-	static const struct mote_server_ops bare = { .size = sizeof(bare) };
+	static const struct mote_handler_ops bare = { .size = sizeof(bare) };
 	mote_ref ref;
 	mote_pid p = SERVER(&no_call, NULL, &ref);
 	struct mote_process_info pi;
@@ -285,7 +285,7 @@ static void signals_to_info(void)
 	mote_pid me = mote_self(), other = mote_spawn(sink, NULL);
 	mote_ref ref;
 	mote_pid p = mote_spawn_opts(&(struct mote_spawn_opts){
-		.size = sizeof(struct mote_spawn_opts), .server = &full, .arg = &me, .ref = &ref,
+		.size = sizeof(struct mote_spawn_opts), .handler = &full, .arg = &me, .ref = &ref,
 		.flags = MOTE_MONITOR | MOTE_TRAP_EXIT });
 
 	mote_exit_pid(p, MOTE_REASON_SHUTDOWN);
@@ -406,7 +406,7 @@ static int init_and_defer(void *state, void *arg)
 
 static void last_words(void)
 {
-	static const struct mote_server_ops ops = {
+	static const struct mote_handler_ops ops = {
 		.size = sizeof(ops), .state_size = sizeof(struct state),
 		.init = init_and_defer, .call = call, .info = info, .terminate = terminate };
 	mote_pid me = mote_self();
@@ -480,7 +480,7 @@ static uint64_t resident(void)
 
 static void state_is_released(void)
 {
-	static const struct mote_server_ops ops = { .size = sizeof(ops), .state_size = 100000, .init = big_init,
+	static const struct mote_handler_ops ops = { .size = sizeof(ops), .state_size = 100000, .init = big_init,
 						    .call = call };
 	uint64_t before = 0;
 	int n = SANITIZED ? 200 : 3000;
@@ -542,7 +542,7 @@ static void killed_at_any_time(void *arg)
 
 		trace_clear();
 		p = mote_spawn_opts(&(struct mote_spawn_opts){
-			.size = sizeof(struct mote_spawn_opts), .server = &full, .arg = &me, .ref = &ref,
+			.size = sizeof(struct mote_spawn_opts), .handler = &full, .arg = &me, .ref = &ref,
 			.scheduler = 1, .flags = MOTE_MONITOR | MOTE_PINNED });
 		for (int j = 0; j < 3; j++) {
 			reqs[j] = mote_request(p, ADD, &(int){ 1 }, sizeof(int));

@@ -189,13 +189,13 @@ static void refused(const struct mote_spawn_opts *o, int err)
 
 static void bad_options(void)
 {
-	static const struct mote_server_ops ops = { .size = sizeof(ops) };
+	static const struct mote_handler_ops ops = { .size = sizeof(ops) };
 	char name[257];
 	struct { struct mote_spawn_opts o; char more[16]; } wide = { .o = { .size = sizeof(wide), .fn = mark } };
 
 	atomic_store(&ran, 0);
 	refused(OPTS(.arg = NULL), -EINVAL);
-	refused(OPTS(.fn = mark, .server = &ops), -EINVAL);
+	refused(OPTS(.fn = mark, .handler = &ops), -EINVAL);
 	refused(OPTS(.fn = mark, .flags = 1u << 30), -EINVAL);
 	refused(OPTS(.fn = mark, .priority = 99), -EINVAL);
 	refused(OPTS(.fn = mark, .priority = -1), -EINVAL);

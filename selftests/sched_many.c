@@ -76,7 +76,7 @@ static void add(void *state, const struct mote_msg *m)
 	*n += m->type == ADD;
 }
 
-static const struct mote_server_ops counter = {
+static const struct mote_handler_ops counter = {
 	.size = sizeof(counter), .state_size = sizeof(uint64_t), .call = count, .info = add };
 
 static void servers(void)
@@ -86,7 +86,7 @@ static void servers(void)
 
 	for (unsigned long i = 0; i < n; i++) {
 		p[i] = mote_spawn_opts(&(struct mote_spawn_opts){
-			.size = sizeof(struct mote_spawn_opts), .server = &counter });
+			.size = sizeof(struct mote_spawn_opts), .handler = &counter });
 		if (!EXPECT(mote_pid_valid(p[i]))) {
 			test_note("spawn %lu: %d", i, mote_errno());
 			return;
@@ -120,7 +120,7 @@ static void left_behind(void)
 			mote_spawn(waits_for_go, NULL);
 		else
 			mote_spawn_opts(&(struct mote_spawn_opts){
-				.size = sizeof(struct mote_spawn_opts), .server = &counter });
+				.size = sizeof(struct mote_spawn_opts), .handler = &counter });
 	mote_yield();
 }
 

@@ -51,7 +51,7 @@ static void syncer_info(void *state, const struct mote_msg *m)
 	mote_send(m->from, KV_SYNC, &sync, sizeof(sync));
 }
 
-static const struct mote_server_ops syncer_ops = { .size = sizeof(struct mote_server_ops), .info = syncer_info };
+static const struct mote_handler_ops syncer_ops = { .size = sizeof(struct mote_handler_ops), .info = syncer_info };
 
 _Noreturn void writer_die(const char *what, int err)
 {
@@ -411,7 +411,7 @@ static int open_file(void)
 
 void writer_main(void *arg)
 {
-	struct mote_spawn_opts opts = { .size = sizeof(opts), .server = &syncer_ops, .flags = MOTE_LINK, .label = "syncer" };
+	struct mote_spawn_opts opts = { .size = sizeof(opts), .handler = &syncer_ops, .flags = MOTE_LINK, .label = "syncer" };
 	struct writer *w = mote_zalloc(sizeof(*w));
 	struct mote_msg *m;
 

@@ -91,7 +91,7 @@ void supervisor_main(void *arg);
 #define FAILURES_MAX	5			/* in a row: it can't start */
 
 void store_main(void *arg);
-mote_pid kv_start(const char *name, mote_fn fn, const struct mote_server_ops *server, intptr_t arg);	/* linked */
+mote_pid kv_start(const char *name, mote_fn fn, const struct mote_handler_ops *server, intptr_t arg);	/* linked */
 
 /* node.c */
 #define NODE_ARGUMENT	"--shard-node"
@@ -211,7 +211,7 @@ struct mote_msg *conn_ask(mote_pid server, struct out *o, uint32_t type);	/* tak
 struct serves conn_find(uint32_t shard, mote_pid not);		/* waits until another than this is in service */
 
 /* shard.c */
-extern const struct mote_server_ops shard_ops;
+extern const struct mote_handler_ops shard_ops;
 
 /* aof.c */
 void writer_main(void *arg);
@@ -253,7 +253,7 @@ struct snapshot {				/* KV_SNAPSHOT, and the head of KV_CHUNK: a part of a shard
 };
 
 /* pubsub.c */
-extern const struct mote_server_ops broker_ops;
+extern const struct mote_handler_ops broker_ops;
 void conn_subscribe(struct conn *c, struct arg *argv);
 void conn_publish(struct conn *c, struct arg *argv);
 

@@ -177,8 +177,8 @@ static void broker_info(void *state, const struct mote_msg *m)
 	}
 }
 
-const struct mote_server_ops broker_ops = {
-	.size = sizeof(struct mote_server_ops),
+const struct mote_handler_ops broker_ops = {
+	.size = sizeof(struct mote_handler_ops),
 	.state_size = sizeof(struct broker),
 	.call = broker_call,
 	.info = broker_info,

@@ -214,8 +214,8 @@ static int shard_init(void *state, void *arg)
 	return 0;
 }
 
-const struct mote_server_ops shard_ops = {
-	.size = sizeof(struct mote_server_ops),
+const struct mote_handler_ops shard_ops = {
+	.size = sizeof(struct mote_handler_ops),
 	.state_size = sizeof(struct shard),
 	.init = shard_init,
 	.info = shard_info,

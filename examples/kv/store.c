@@ -14,9 +14,9 @@ static struct seat {
 	mote_deadline since;
 } seats[SHARDS_MAX];
 
-mote_pid kv_start(const char *name, mote_fn fn, const struct mote_server_ops *server, intptr_t arg)
+mote_pid kv_start(const char *name, mote_fn fn, const struct mote_handler_ops *server, intptr_t arg)
 {
-	struct mote_spawn_opts opts = { .size = sizeof(opts), .fn = fn, .server = server, .arg = (void *)arg,
+	struct mote_spawn_opts opts = { .size = sizeof(opts), .fn = fn, .handler = server, .arg = (void *)arg,
 					.flags = MOTE_LINK, .label = name };
 	mote_pid pid = mote_spawn_opts(&opts);
 

@@ -19,22 +19,20 @@ struct mote_from {
 };
 
 /*
- * A server is a process that holds no stack while it waits: one is lent to it for each callback, and stays
- * with it as long as that callback blocks. An idle server costs its control block and its state.
+ * A process that is only callbacks, and holds no stack while it waits: one is lent to it for each callback, and stays
+ * with it as long as that callback blocks. Idle it costs its control block and its state. What mote/server.h's servers
+ * are made of; those have more, and are the ones to use unless every byte counts.
  */
-struct mote_server_ops {
+struct mote_handler_ops {
 	size_t size;
 	size_t state_size;	/* zeroed before init; released at exit */
-	/* Returns 0, or -errno: the server then ends with error. May be NULL. */
+	/* Returns 0, or -errno: the process then ends with error. May be NULL. */
 	int (*init)(void *state, void *arg);
 	/* A request made by mote_call(); answer with mote_reply(). Borrows m. NULL: requests go to info. */
 	void (*call)(void *state, struct mote_from from, const struct mote_msg *m);
 	/* Anything else: messages, EXIT, DOWN, timers. Borrows m (mote_msg_keep() takes it). NULL: dropped. */
 	void (*info)(void *state, const struct mote_msg *m);
-	/*
-	 * Last words: when the server ended itself, was told to exit while it traps exits and chose to, or
-	 * any exit but kill ends it. Runs before deferred cleanups. May be NULL.
-	 */
+	/* Last words, at any end but by kill, if init succeeded. Runs before deferred cleanups. May be NULL. */
 	void (*terminate)(void *state, const struct mote_reason *why);
 };
 
@@ -57,8 +55,8 @@ enum mote_mailbox_policy {
 
 struct mote_spawn_opts {
 	size_t size;
-	mote_fn fn;				/* either fn, or server */
-	const struct mote_server_ops *server;	/* must outlive the process */
+	mote_fn fn;				/* either fn, or handler */
+	const struct mote_handler_ops *handler;	/* must outlive the process */
 	void *arg;				/* passed through; the library does not look at it */
 	unsigned int flags;			/* enum mote_spawn_flags */
 	unsigned int scheduler;			/* with MOTE_PINNED: which one (modulo their number) */
@@ -69,6 +67,7 @@ struct mote_spawn_opts {
 	const char *label;			/* shown to people; must outlive the process */
 	mote_ref *ref;				/* with MOTE_MONITOR */
 	size_t mailbox_limit;			/* messages; 0: none */
+	size_t state_size;			/* of a handler whose states differ; 0: what its ops say; below 4 GiB */
 };
 
 /*

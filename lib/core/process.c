@@ -111,7 +111,7 @@ static void process_init(struct scheduler *s, struct process *p, const struct mo
 	__atomic_store_n(&t->sp, NULL, __ATOMIC_RELAXED);	/* run_queue_take() peeks at it */
 	t->stack = NULL;
 	t->stack_class = stack_class(opts->stack_size);
-	t->flags = (opts->flags & MOTE_PINNED ? TASK_PINNED : 0) | (opts->server ? TASK_STACKLESS : 0);
+	t->flags = (opts->flags & MOTE_PINNED ? TASK_PINNED : 0) | (opts->handler ? TASK_STACKLESS : 0);
 	t->priority = (uint8_t)opts->priority;
 	t->dying = 0;
 	t->fds = 0;
@@ -123,14 +123,17 @@ static void process_init(struct scheduler *s, struct process *p, const struct mo
 	else
 		atomic_store_explicit(&t->home, (uint16_t)(atomic_fetch_add(&next_home, 1) % schedulers_count()),
 				      memory_order_relaxed);
-	if (opts->server)
-		p->ops = opts->server;
+	if (opts->handler)
+		p->ops = opts->handler;
 	else
 		p->fn = opts->fn;
 	p->arg = opts->arg;
 	p->trap_exit = opts->flags & MOTE_TRAP_EXIT;
 	p->root = opts->flags & SPAWN_ROOT;
 	p->spawned_at = caller;
+	if (opts->handler)
+		atomic_store_explicit(&p->memory, (uint32_t)(opts->state_size ? opts->state_size : opts->handler->state_size),
+				      memory_order_relaxed);
 	if (parent) {
 		p->parent_serial = process_serial(parent);
 		p->parent_slot = parent->task.slot;
@@ -255,10 +258,12 @@ static int spawn_check(const struct mote_spawn_opts *opts)
 
 	if (!process_table)
 		return -ESRCH;
-	if (!opts->fn == !opts->server || opts->flags & ~known || opts->priority < 0 ||
+	if (!opts->fn == !opts->handler || opts->flags & ~known || opts->priority < 0 ||
 	    opts->priority > MOTE_PRIORITY_HIGH || !stack_class(opts->stack_size))
 		return -EINVAL;
-	if (opts->server && opts->server->size != sizeof(struct mote_server_ops))
+	if (opts->handler && (opts->handler->size != sizeof(struct mote_handler_ops) || opts->handler->state_size > UINT32_MAX))
+		return -EINVAL;
+	if (opts->state_size > (opts->handler ? UINT32_MAX : 0))
 		return -EINVAL;
 	if (opts->mailbox_policy > MOTE_MAILBOX_KILL || (opts->mailbox_policy && !opts->mailbox_limit))
 		return -EINVAL;
@@ -435,8 +440,7 @@ static void process_bury(struct scheduler *s, struct process *p, const struct mo
 
 	heap_release(s, p);
 	if (p->task.flags & TASK_STACKLESS && p->begun && p->state)
-		slab_class_small(p->ops->state_size) != SLAB_NONE ?
-			slab_free(&s->slabs, p->state, slab_class_small(p->ops->state_size)) : free(p->state);
+		p->state_class != SLAB_NONE ? slab_free(&s->slabs, p->state, p->state_class) : free(p->state);
 	if (atomic_load(&p->named))
 		names_end(p);
 	/* acq_rel: what was pushed is seen; who finds the inbox DEAD sees the process's names gone */
@@ -466,7 +470,7 @@ static void process_bury(struct scheduler *s, struct process *p, const struct mo
 	}
 }
 
-PROCESS_ENTRY static void server_last_words(struct process *p, const struct mote_reason *reason)
+PROCESS_ENTRY static void handler_last_words(struct process *p, const struct mote_reason *reason)
 {
 	if (!(p->task.flags & TASK_STACKLESS) || !p->ops->terminate || !p->ready || reason->kind == MOTE_KILLED)
 		return;
@@ -526,10 +530,11 @@ void process_exit(struct process *p, const struct mote_reason *reason)
 		atomic_exchange(&p->exiting, true);
 		if (p->task.flags & TASK_STACKLESS && p->ops->terminate)
 			extra = process_extra(p);
+		p->told = p->fatal;
 		reason = reason_keep(p, extra, reason);
 		if (extra)
 			extra->cleanup_until = clock_now() + CLEANUP_NS;
-		server_last_words(p, reason);
+		handler_last_words(p, reason);
 	} else if (p->fatal) {
 		reason = fatal_reason(p);
 	} else if (extra) {
@@ -601,7 +606,7 @@ static void hook_no_stack(struct scheduler *s, struct task *t, int err)
 	struct mote_reason reason;
 
 	if (p->begun) {
-		/* A server at rest has descriptors and cleanups, which need a stack: it waits until one is free. */
+		/* A handler at rest has descriptors and cleanups, which need a stack: it waits until one is free. */
 		scheduler_requeue(s, t);
 		return;
 	}
@@ -612,7 +617,7 @@ static void hook_no_stack(struct scheduler *s, struct task *t, int err)
 	process_slot_free(s, p);
 }
 
-static _Noreturn void server_main(struct process *p);
+static _Noreturn void handler_main(struct process *p);
 
 PROCESS_ENTRY static void hook_enter(struct task *t)
 {
@@ -620,7 +625,7 @@ PROCESS_ENTRY static void hook_enter(struct task *t)
 	struct process *p = process_of(t);
 
 	if (t->flags & TASK_STACKLESS)
-		server_main(p);
+		handler_main(p);
 	signals_take(scheduler_self(), p);
 	if (unlikely(p->fatal))
 		hook_die(t);
@@ -644,9 +649,9 @@ const struct task_hooks process_hooks = {
 	.overseen = async_kill_overseen,
 };
 
-PROCESS_ENTRY static void server_begin(struct process *p)
+PROCESS_ENTRY static void handler_begin(struct process *p)
 {
-	size_t size = p->ops->state_size;
+	size_t size = atomic_load_explicit(&p->memory, memory_order_relaxed);
 	uint8_t class = slab_class_small(size);
 	void *arg = p->arg, *state = NULL;
 	struct mote_reason reason;
@@ -656,12 +661,12 @@ PROCESS_ENTRY static void server_begin(struct process *p)
 		state = class != SLAB_NONE ? slab_alloc(&scheduler_self()->slabs, class) : malloc(size);
 	p->begun = true;
 	p->state = state;
+	p->state_class = class;
 	if (size && !state) {
 		err = -ENOMEM;
 	} else {
 		if (size)
 			memset(state, 0, size);
-		atomic_store_explicit(&p->memory, (uint32_t)size, memory_order_relaxed);
 		if (p->ops->init) {
 			runtime_leave();
 			err = p->ops->init(state, arg);
@@ -675,7 +680,7 @@ PROCESS_ENTRY static void server_begin(struct process *p)
 	p->ready = true;
 }
 
-PROCESS_ENTRY static void server_handle(struct process *p, struct signal *sig)
+PROCESS_ENTRY static void handler_handle(struct process *p, struct signal *sig)
 {
 	struct mote_from from = mote_msg_from(&sig->msg);
 
@@ -688,11 +693,11 @@ PROCESS_ENTRY static void server_handle(struct process *p, struct signal *sig)
 	if (p->lent)
 		mote_msg_free(&sig->msg);
 	p->lent = false;
-	runtime_enter("server");
+	runtime_enter("handler");
 }
 
-/* Runs from the top each time the server has rested: there is no stack that could remember anything. */
-static void server_main(struct process *p)
+/* Runs from the top each time it has rested: there is no stack that could remember anything. */
+static void handler_main(struct process *p)
 {
 	struct signal *sig;
 
@@ -701,13 +706,13 @@ static void server_main(struct process *p)
 
 		if (unlikely(!p->begun)) {
 			signals_act(s, p);
-			server_begin(p);
+			handler_begin(p);
 			continue;
 		}
 		sig = mailbox_receive_first(s, p);
 		if (!sig)
 			task_rest(s);
-		server_handle(p, sig);
+		handler_handle(p, sig);
 		task_spend_receive(scheduler_self());
 	}
 }

@@ -32,11 +32,11 @@ struct process {
 	struct ref_table *refs;			/* monitors, aliases, calls */
 	union {
 		mote_fn fn;
-		const struct mote_server_ops *ops;	/* TASK_STACKLESS */
+		const struct mote_handler_ops *ops;	/* TASK_STACKLESS */
 	};
 	union {
 		void *arg;
-		void *state;			/* of a server, once it has begun */
+		void *state;			/* of a handler, once it has begun */
 	};
 	_Atomic(struct extra *) extra;		/* what few processes have; stays with the slot once made */
 	_Atomic uint32_t nr_messages;		/* in the mailbox; read by mote_process_info() */
@@ -48,6 +48,8 @@ struct process {
 	bool root : 1;				/* mote_run() waits for it */
 	bool lent : 1;				/* a server's callback was lent a message and has not kept it */
 	bool matching : 1;			/* inside the function of a mote_receive_match() */
+	bool told : 1;				/* dying of an exit signal, not of itself */
+	uint8_t state_class;			/* slab class of a handler's state */
 	_Atomic bool exiting;			/* no more names for it */
 	_Atomic bool named;			/* has or had a name; set by whoever registers it */
 
@@ -60,10 +62,10 @@ struct process {
 	uint32_t parent_slot;
 	_Atomic uint32_t nr_links;
 	_Atomic uint32_t nr_watchers;
-	_Atomic uint32_t memory;		/* heap bytes, saturating */
+	_Atomic uint32_t memory;		/* heap bytes, saturating; of a handler that has not begun, its state's size */
 };
 
-_Static_assert(sizeof(struct process) == 192, "three cache lines: an idle server costs these and its state");
+_Static_assert(sizeof(struct process) == 192, "three cache lines: an idle handler costs these and its state");
 
 /* A mailbox of another node that has no room for what this process has sent: so many messages wait there. */
 struct hold {

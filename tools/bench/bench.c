@@ -180,8 +180,8 @@ static void echo_call(void *state, struct mote_from from, const struct mote_msg 
 	mote_reply(from, m->type, p, sizeof(*p));
 }
 
-const struct mote_server_ops bench_echo_server = {
-	.size = sizeof(struct mote_server_ops),
+const struct mote_handler_ops bench_echo_server = {
+	.size = sizeof(struct mote_handler_ops),
 	.call = echo_call,
 };
 

@@ -91,7 +91,7 @@ void bench_gate_pass(struct bench_gate *gate);
 void bench_gate_wait(struct bench_gate *gate);
 
 /* An echo server without a stack: answers each call with what it got, after looking at it. */
-extern const struct mote_server_ops bench_echo_server;
+extern const struct mote_handler_ops bench_echo_server;
 /* One call of 64 bytes to it; the answer is checked. */
 void bench_call(mote_pid server, uint64_t seed, mote_deadline deadline);
 

@@ -31,7 +31,7 @@ static void counter_call(void *state, struct mote_from from, const struct mote_m
 	mote_reply(from, m->type, c, sizeof(*c));
 }
 
-static const struct mote_server_ops counter_ops = {
+static const struct mote_handler_ops counter_ops = {
 	.size = sizeof(counter_ops),
 	.state_size = sizeof(struct counter),
 	.init = counter_init,
@@ -49,7 +49,7 @@ static void memory_server(void *arg)
 	bench_gate_open(&gate, N);
 	for (uintptr_t i = 0; i < N; i++) {
 		pids[i] = mote_spawn_opts(&(struct mote_spawn_opts){
-			.size = sizeof(struct mote_spawn_opts), .server = &counter_ops, .arg = (void *)i });
+			.size = sizeof(struct mote_spawn_opts), .handler = &counter_ops, .arg = (void *)i });
 	}
 	bench_gate_wait(&gate);
 	mote_yield();

@@ -104,7 +104,7 @@ static void pingpong_owned(void *arg)
 static void call(void *arg)
 {
 	mote_pid server = mote_spawn_opts(&(struct mote_spawn_opts){
-		.size = sizeof(struct mote_spawn_opts), .server = &bench_echo_server });
+		.size = sizeof(struct mote_spawn_opts), .handler = &bench_echo_server });
 	struct bench_clock clock;
 	uint64_t seed = 0;
 

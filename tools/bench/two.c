@@ -51,7 +51,7 @@ static struct bench_gate gate;
 static void caller(void *arg)
 {
 	mote_pid server = mote_spawn_opts(&(struct mote_spawn_opts){
-		.size = sizeof(struct mote_spawn_opts), .server = &bench_echo_server });
+		.size = sizeof(struct mote_spawn_opts), .handler = &bench_echo_server });
 
 	(void)arg;
 	for (uint64_t i = 0; i < CALLS; i++)
