@@ -111,6 +111,8 @@ enum acts {
 	CALL(mote_zalloc, ACTS, mote_zalloc(1)) \
 	CALL(mote_realloc, ACTS, mote_realloc(p->mem, 12)) \
 	CALL(mote_free, ACTS, mote_free(p->mem)) \
+	CALL(mote_local_set, ACTS, mote_local_set(p, p)) \
+	CALL(mote_local_get, LOOKS, mote_local_get(p)) \
 	CALL(mote_register, ACTS, mote_register(p->name, mote_self())) \
 	CALL(mote_unregister, ACTS, mote_unregister("nobody")) \
 	CALL(mote_whereis, LOOKS, mote_whereis("nobody")) \

@@ -192,6 +192,15 @@ MOTE_API void *mote_zalloc(size_t size);
 MOTE_API void *mote_realloc(void *p, size_t size);
 MOTE_API void mote_free(void *p);
 
+/*
+ * What the calling process keeps under a key: an address that identifies, say of a static variable; nothing is read
+ * there. Each process has its own; gone when it ends, after its cleanups. The value is only kept: nobody frees it, so
+ * memory for it is best mote_alloc()'s. value NULL removes. 0 or -ENOMEM. mote_local_get: NULL if there is none; any
+ * thread, none on a foreign one. For a handful of keys: they are gone through one by one. Follows erlang:put/2 and get/1.
+ */
+MOTE_API int mote_local_set(const void *key, void *value);
+MOTE_API void *mote_local_get(const void *key);
+
 MOTE_END_DECLS
 
 #endif

@@ -11,7 +11,19 @@ MOTE_BEGIN_DECLS
 
 typedef void (*mote_fn)(void *arg);
 
-enum mote_log_level { MOTE_LOG_ERROR, MOTE_LOG_WARNING, MOTE_LOG_INFO };
+/* The levels of mote/log.h, the gravest first: those of syslog(3), one up. As an option 0 means the default. */
+enum mote_log_level {
+	MOTE_LOG_NONE = -1,		/* as a limit: nothing */
+	MOTE_LOG_EMERGENCY = 1,
+	MOTE_LOG_ALERT,
+	MOTE_LOG_CRITICAL,
+	MOTE_LOG_ERROR,
+	MOTE_LOG_WARNING,
+	MOTE_LOG_NOTICE,
+	MOTE_LOG_INFO,
+	MOTE_LOG_DEBUG,
+	MOTE_LOG_ALL,			/* as a limit: everything */
+};
 
 struct mote_opts {
 	size_t size;
@@ -23,7 +35,8 @@ struct mote_opts {
 	unsigned int max_processes;	/* 0: 16,777,216, fewer under RLIMIT_AS; at most 134,217,728 */
 	/*
 	 * Called, from any thread and possibly from several at once, with reports such as a process that
-	 * ended abnormally. May call mote_send(); must not wait. NULL: silence.
+	 * ended abnormally; and, while no handler was added to it, with what the log (mote/log.h) gets. level: enum
+	 * mote_log_level. May call mote_send(); must not wait. NULL: silence.
 	 */
 	void (*log)(int level, const char *text, void *arg);
 	void *log_arg;

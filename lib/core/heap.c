@@ -136,6 +136,7 @@ void heap_release(struct scheduler *s, struct process *p)
 		block_free(s, b);
 	}
 	extra->heap = NULL;
+	locals_end(s, extra);
 }
 
 int mote_defer(mote_fn fn, void *arg)
@@ -182,5 +183,42 @@ PROCESS_ENTRY void defers_run(struct process *p)
 		runtime_leave();
 		now.fn(now.arg);
 		runtime_enter("defer");
+	}
+}
+
+int belonging_add(struct process *p, struct belonging *b)
+{
+	struct extra *extra = process_extra(p);
+
+	if (!extra)
+		return -ENOMEM;
+	b->prev = NULL;
+	b->next = extra->belongings;
+	if (b->next)
+		b->next->prev = b;
+	extra->belongings = b;
+	return 0;
+}
+
+void belonging_remove(struct process *p, struct belonging *b)
+{
+	if (b->prev)
+		b->prev->next = b->next;
+	else
+		process_extra(p)->belongings = b->next;
+	if (b->next)
+		b->next->prev = b->prev;
+}
+
+void belongings_end(struct process *p)
+{
+	struct extra *extra = atomic_load_explicit(&p->extra, memory_order_relaxed);
+	struct belonging *b;
+
+	while (extra && (b = extra->belongings)) {
+		extra->belongings = b->next;
+		if (b->next)
+			b->next->prev = NULL;
+		b->end(p, b);
 	}
 }

@@ -593,8 +593,7 @@ mote_ref mote_request_msg(mote_pid to, struct mote_msg *m)
 	return request(s, to, sig, err);
 }
 
-/* What became of a call: its answer, or why there is none. */
-static int call_result(struct mote_msg *m, struct mote_msg **reply)
+int call_result(struct mote_msg *m, struct mote_msg **reply)
 {
 	const struct mote_down_info *down = mote_msg_down(m);
 	int err = 0;

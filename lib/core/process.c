@@ -443,6 +443,7 @@ static void process_bury(struct scheduler *s, struct process *p, const struct mo
 		p->state_class != SLAB_NONE ? slab_free(&s->slabs, p->state, p->state_class) : free(p->state);
 	if (atomic_load(&p->named))
 		names_end(p);
+	belongings_end(p);
 	/* acq_rel: what was pushed is seen; who finds the inbox DEAD sees the process's names gone */
 	old = atomic_exchange_explicit(&p->task.inbox, TASK_DEAD, memory_order_acq_rel);
 	sig = old <= TASK_NUDGED ? NULL : (struct signal *)(uintptr_t)(old & TASK_POINTER);

@@ -22,6 +22,7 @@
 struct edges;
 struct extra;
 struct limit;
+struct local;
 struct ref_table;
 struct heap_block;
 
@@ -79,6 +80,8 @@ struct extra {
 	mote_timer *timers;			/* armed for itself; stale ones are weeded out when it is full */
 	uint32_t nr_timers, max_timers;
 	struct heap_block *heap;
+	struct local *locals;
+	struct belonging *belongings;		/* see belonging_add() */
 	struct mote_reason reason;		/* once dying: why, if there is no exit signal that says it */
 	int64_t cleanup_until;			/* once dying: when waits in cleanups end */
 	bool os_signals;			/* asks for POSIX signals */
@@ -173,6 +176,8 @@ void processes_forget(void);
  * of that code's frames. Any other address of the library between frames of a process means that the library is at work.
  */
 #define PROCESS_ENTRY __attribute__((noinline, section("mote_entry")))
+/* Follows the call: a tail call would leave no return address. */
+#define PROCESS_ENTRY_END() __asm__ volatile("" ::: "memory")
 extern const char __start_mote_entry[] __attribute__((visibility("hidden")));
 extern const char __stop_mote_entry[] __attribute__((visibility("hidden")));
 
@@ -363,6 +368,9 @@ struct mote_msg *mailbox_receive_ref(struct scheduler *s, struct process *p, mot
 /* message.c: m leaves its holder's hands, and is the caller's to free with signal_free(). NULL: -ENOMEM, m is gone. */
 struct signal *message_take_over(struct scheduler *s, struct mote_msg *m);
 
+/* What became of a request: takes m, its reply or DOWN; 0, with *reply (may be NULL) given, or what mote_call() says. */
+int call_result(struct mote_msg *m, struct mote_msg **reply);
+
 /* held.c: messages in the hands of a process's code, freed at its exit at the latest */
 static inline void held_add(struct process *p, struct signal *sig)
 {
@@ -461,6 +469,23 @@ void spawned_unwanted(struct scheduler *s, const struct signal *sig);
 /* heap.c */
 void heap_release(struct scheduler *s, struct process *p);
 void defers_run(struct process *p);
+
+/*
+ * What other rooms keep for a process and have to take away before anybody learns of its death: end() is called then, the
+ * latest first, after its cleanups and its memory, and with its names. It takes b; it may wait for nobody, and runs inside of the
+ * runtime. Only the process itself adds and removes.
+ */
+struct belonging {
+	struct belonging *next, *prev;
+	void (*end)(struct process *p, struct belonging *b);
+};
+
+int belonging_add(struct process *p, struct belonging *b);	/* 0, -ENOMEM */
+void belonging_remove(struct process *p, struct belonging *b);
+void belongings_end(struct process *p);
+
+/* local.c */
+void locals_end(struct scheduler *s, struct extra *extra);
 
 /* timer.c */
 int timers_start(void);
