@@ -16,6 +16,13 @@
 #include <mote/net.h>		/* TCP, UDP, Unix sockets, host names */
 #include <mote/file.h>		/* files */
 #include <mote/os.h>		/* OS processes and POSIX signals */
+#include <mote/field.h>		/* pairs of key and value */
+#include <mote/log.h>		/* the log */
+#include <mote/program.h>	/* programs as children of supervisors */
 #include <mote/node.h>		/* processes of other OS processes */
+#include <mote/server.h>	/* servers: gen_server */
+#include <mote/sys.h>		/* looking into servers */
+#include <mote/supervisor.h>	/* supervisors */
+#include <mote/task.h>		/* tasks: async, await, streams */
 
 #endif

@@ -109,8 +109,10 @@ static void counter_cast(struct counter *c, const struct mote_msg *m)
 		c->n++;
 	if (m->type == WAIT)
 		mote_sleep(mote_in_ms(30));
-	if (m->type == KEEP)
+	if (m->type == KEEP) {
 		mote_msg_free(mote_msg_keep(m));
+		return;
+	}
 	if (m->type == CRASH)
 		abort();
 	if (m->type == RETURN_EXIT)

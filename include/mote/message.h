@@ -105,12 +105,23 @@ MOTE_API struct mote_msg *mote_receive_ref(mote_ref ref, mote_deadline deadline)
  * Asks a server (or a process that answers with mote_reply) and waits. On success *reply (may be NULL) is
  * given and 0 returned. Errors: -ETIMEDOUT (a late answer vanishes), -ESRCH (there is no such process),
  * -EPIPE (it ended before it answered), -ECONNRESET (its node is gone, or can't be reached: whether it acted on the
- * request is not known), -EINVAL, -EMSGSIZE, -ENOMEM, -EDEADLK (oneself), -ECANCELED. A receiver's
+ * request is not known), -EINVAL, -EMSGSIZE, -ENOMEM, -EDEADLK (oneself, or a circle: below), -ECANCELED. A receiver's
  * limit counts requests: room is waited for within the deadline (BLOCK), or -ENOBUFS (DROP), or -EPIPE (KILL).
  * Unlike gen_server:call it does not end the caller. Copies size bytes of data.
+ *
+ * If the receiver waits in a mote_call, too, for one that waits, and so on, for the caller, whom none of them can get an
+ * answer from, then that is said at once, whatever the deadlines: -EDEADLK, an error line in the log, and the circle by
+ * mote_call_cycle(). The request is withdrawn like at a deadline, and the others wait on: for the caller. A process is
+ * waited for as long as it has the request in its mailbox, or received and neither answered nor freed.
  */
 MOTE_API int mote_call(mote_pid to, uint32_t type, const void *data, size_t size, struct mote_msg **reply,
 		       mote_deadline deadline);
+
+/*
+ * The circle that the caller's latest -EDEADLK of a mote_call was: the caller, whom it called, and so on; the last one
+ * called the caller. Fills in at most max pids, and returns how many they are; 0: there was none.
+ */
+MOTE_API size_t mote_call_cycle(mote_pid *path, size_t max);
 
 /*
  * The first half of a call, for many at once: sends the request under a monitor and an alias of one
@@ -123,6 +134,13 @@ MOTE_API mote_ref mote_request_msg(mote_pid to, struct mote_msg *m);
 
 /* Whom to answer, of a request that was received by mote_receive; ref.id 0: nobody waits. Any thread. */
 MOTE_API struct mote_from mote_msg_from(const struct mote_msg *m);
+
+/*
+ * Says that somebody else has been told `from`, and may answer, while the caller still has the request: then whoever asked
+ * does not wait for the caller alone, and a circle through the two is none. To be called before the caller calls others.
+ * Needless once the request is freed. Any thread.
+ */
+MOTE_API void mote_from_pass(struct mote_from from);
 
 /*
  * Answers. The asker gets a message of the request's reference and the given type. 0, also when nobody

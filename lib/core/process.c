@@ -104,7 +104,7 @@ static void process_init(struct scheduler *s, struct process *p, const struct mo
 	if (extra)
 		memset(extra, 0, offsetof(struct extra, kill_serial));
 	atomic_store_explicit(&t->pending, 0, memory_order_relaxed);
-	atomic_store_explicit(&t->limited, 0, memory_order_relaxed);
+	atomic_store_explicit(&t->marks, 0, memory_order_relaxed);
 	atomic_store_explicit(&t->interrupt, TASK_INTERRUPT_NEVER, memory_order_relaxed);
 	t->nokill = 0;
 	t->next = NULL;
@@ -245,6 +245,37 @@ mote_pid process_spawn(struct scheduler *s, const struct mote_spawn_opts *opts, 
 	return pid;
 }
 
+mote_pid process_spawn_asked(struct scheduler *s, const struct mote_spawn_opts *opts, struct signal *request,
+			     const void *caller)
+{
+	struct process *p = process_table_full() ? NULL : process_slot_new(s);
+	mote_pid pid;
+	int err;
+
+	if (unlikely(!p)) {
+		caller_fail(s, -EAGAIN);
+		return MOTE_NOBODY;
+	}
+	process_init(s, p, opts, caller);
+	if (opts->label && !process_extra(p))
+		err = -ENOMEM;
+	else
+		err = opts->flags & MOTE_LINK ? link_pair(s, process_self(s), p) : 0;
+	if (unlikely(err)) {
+		spawn_undo(s, p);
+		caller_fail(s, err);
+		return MOTE_NOBODY;
+	}
+	if (opts->label)
+		atomic_store_explicit(&process_extra(p)->label, opts->label, memory_order_relaxed);
+	p->asked = true;
+	held_add(p, request);
+	pid = process_pid(p);
+	count_made(s);
+	task_spawned(s, &p->task);
+	return pid;
+}
+
 mote_pid process_spawn_root(mote_fn fn, void *arg, const void *caller)
 {
 	struct mote_spawn_opts opts = { .fn = fn, .arg = arg, .label = "main", .flags = SPAWN_ROOT };
@@ -323,7 +354,7 @@ mote_pid mote_spawn_opts(const struct mote_spawn_opts *opts)
 }
 
 /* What does not touch the scheduler need not enter the runtime: the worker knows whom it runs. */
-static struct process *caller_process(void)
+struct process *process_caller(void)
 {
 	/* relaxed: written by this thread */
 	struct task *t = atomic_load_explicit(&worker_self()->task, memory_order_relaxed);
@@ -333,19 +364,19 @@ static struct process *caller_process(void)
 
 mote_pid mote_self(void)
 {
-	struct process *p = caller_process();
+	struct process *p = process_caller();
 
 	return p ? process_pid(p) : MOTE_NOBODY;
 }
 
 bool mote_in_process(void)
 {
-	return caller_process() != NULL;
+	return process_caller() != NULL;
 }
 
 int mote_errno(void)
 {
-	struct process *p = caller_process();
+	struct process *p = process_caller();
 
 	return p ? p->err : foreign_err;
 }
@@ -419,16 +450,24 @@ int mote_exit_pid(mote_pid pid, struct mote_reason reason)
 	return err;
 }
 
-static void log_abnormal(struct process *p, const struct mote_reason *reason)
+/* p is whole but for what its cleanups have released. */
+static void report_abnormal(struct process *p, const struct mote_reason *reason)
 {
+	const struct runtime_reports *reports = runtime_reports_get();
 	struct extra *extra = atomic_load_explicit(&p->extra, memory_order_relaxed);
 	const char *label = extra ? atomic_load_explicit(&extra->label, memory_order_relaxed) : NULL;
+	struct scheduler *veiled;
 	char text[768];
 
+	if (reports) {
+		veiled = runtime_veil();
+		reports->ended(p, reason);
+		runtime_unveil(veiled);
+	}
 	if (!runtime_logs())
 		return;
 	mote_reason_format(reason, text, sizeof(text));
-	runtime_log(MOTE_LOG_ERROR, "process " MOTE_PID_FMT " %s%sended: %s", MOTE_PID_ARG(process_pid(p)),
+	runtime_say(MOTE_LOG_ERROR, "process " MOTE_PID_FMT " %s%sended: %s", MOTE_PID_ARG(process_pid(p)),
 		    label ? label : "", label ? " " : "", text);
 }
 
@@ -438,12 +477,15 @@ static void process_bury(struct scheduler *s, struct process *p, const struct mo
 	struct signal *sig, *next;
 	uint64_t old;
 
+	/* Before it is counted among the dead: whoever waits for all to be gone finds all reports sent. */
+	if (unlikely(reason->kind > MOTE_SHUTDOWN && reason->kind != MOTE_KILLED))
+		report_abnormal(p, reason);
 	heap_release(s, p);
 	if (p->task.flags & TASK_STACKLESS && p->begun && p->state)
 		p->state_class != SLAB_NONE ? slab_free(&s->slabs, p->state, p->state_class) : free(p->state);
+	belongings_end(p);
 	if (atomic_load(&p->named))
 		names_end(p);
-	belongings_end(p);
 	/* acq_rel: what was pushed is seen; who finds the inbox DEAD sees the process's names gone */
 	old = atomic_exchange_explicit(&p->task.inbox, TASK_DEAD, memory_order_acq_rel);
 	sig = old <= TASK_NUDGED ? NULL : (struct signal *)(uintptr_t)(old & TASK_POINTER);
@@ -461,14 +503,27 @@ static void process_bury(struct scheduler *s, struct process *p, const struct mo
 	links_tell(s, p, reason);
 	watchers_tell(s, p, reason);
 	edges_end(p);
-	if (unlikely(reason->kind > MOTE_SHUTDOWN && reason->kind != MOTE_KILLED))
-		log_abnormal(p, reason);
 	if (unlikely(p->root))
 		runtime_root_ended(reason);
 	if (p->fatal) {
 		node_uncharge(p->fatal);
 		signal_free(s, p->fatal);
 	}
+}
+
+void (*_Atomic process_asked_failed)(const struct mote_reason *reason);
+
+/* One that was born with a request fails of itself: whoever made it so says what it was at. */
+static void asked_last_words(struct process *p, const struct mote_reason *reason)
+{
+	/* relaxed: set before the first such process was spawned, and never changed */
+	void (*failed)(const struct mote_reason *) = atomic_load_explicit(&process_asked_failed, memory_order_relaxed);
+
+	if (!failed || p->told || reason->kind <= MOTE_SHUTDOWN)
+		return;
+	runtime_leave();
+	failed(reason);
+	runtime_enter("last words");
 }
 
 PROCESS_ENTRY static void handler_last_words(struct process *p, const struct mote_reason *reason)
@@ -529,13 +584,16 @@ void process_exit(struct process *p, const struct mote_reason *reason)
 		atomic_store_explicit(&p->task.interrupt, TASK_INTERRUPT_NEVER, memory_order_relaxed);
 		/* seq_cst: with name_add(): either it sees this, or names_end() below sees the name */
 		atomic_exchange(&p->exiting, true);
-		if (p->task.flags & TASK_STACKLESS && p->ops->terminate)
+		if ((p->task.flags & TASK_STACKLESS && p->ops->terminate) ||
+		    unlikely(p->asked && reason->kind > MOTE_SHUTDOWN))
 			extra = process_extra(p);
 		p->told = p->fatal;
 		reason = reason_keep(p, extra, reason);
 		if (extra)
 			extra->cleanup_until = clock_now() + CLEANUP_NS;
 		handler_last_words(p, reason);
+		if (unlikely(p->asked))
+			asked_last_words(p, reason);
 	} else if (p->fatal) {
 		reason = fatal_reason(p);
 	} else if (extra) {

@@ -50,6 +50,7 @@ struct process {
 	bool lent : 1;				/* a server's callback was lent a message and has not kept it */
 	bool matching : 1;			/* inside the function of a mote_receive_match() */
 	bool told : 1;				/* dying of an exit signal, not of itself */
+	bool asked : 1;				/* born with a request: process_spawn_asked() */
 	uint8_t state_class;			/* slab class of a handler's state */
 	_Atomic bool exiting;			/* no more names for it */
 	_Atomic bool named;			/* has or had a name; set by whoever registers it */
@@ -68,6 +69,12 @@ struct process {
 
 _Static_assert(sizeof(struct process) == 192, "three cache lines: an idle handler costs these and its state");
 
+/* task.marks: what others look at before they send. Written by the process itself, or before anybody knows of it. */
+enum process_marks {
+	PROCESS_LIMITED	= 1 << 0,	/* its mailbox has a limit */
+	PROCESS_CALLING	= 1 << 1,	/* in mote_call(): see cycle.h */
+};
+
 /* A mailbox of another node that has no room for what this process has sent: so many messages wait there. */
 struct hold {
 	mote_pid pid;
@@ -81,6 +88,7 @@ struct extra {
 	uint32_t nr_timers, max_timers;
 	struct heap_block *heap;
 	struct local *locals;
+	struct signal *cycle;			/* see cycle.c: of the last call that was part of one */
 	struct belonging *belongings;		/* see belonging_add() */
 	struct mote_reason reason;		/* once dying: why, if there is no exit signal that says it */
 	int64_t cleanup_until;			/* once dying: when waits in cleanups end */
@@ -164,6 +172,15 @@ extern const struct task_hooks process_hooks __attribute__((visibility("hidden")
 
 mote_pid process_spawn(struct scheduler *s, const struct mote_spawn_opts *opts, const void *caller);
 mote_pid process_spawn_root(mote_fn fn, void *arg, const void *caller);
+
+/*
+ * Spawns a process that has received the request already: its end answers it if nothing has before. With ref 0 nobody waits.
+ * Takes the request, but not when it fails. If the process fails of itself, process_asked_failed() is called as its code,
+ * before its cleanups.
+ */
+mote_pid process_spawn_asked(struct scheduler *s, const struct mote_spawn_opts *opts, struct signal *request,
+			     const void *caller);
+extern void (*_Atomic process_asked_failed)(const struct mote_reason *reason) __attribute__((visibility("hidden")));
 /* The reason, and its data, may lie where cleanups overwrite them. From inside a cleanup, too: then the next one runs. */
 _Noreturn void process_exit(struct process *p, const struct mote_reason *reason);
 struct extra *process_extra(struct process *p);			/* made if need be; NULL: no memory */
@@ -191,6 +208,9 @@ static inline void process_fail(struct process *p, int err)
 {
 	p->err = (int16_t)err;
 }
+
+/* Whose code this thread runs, also outside of the runtime; NULL: a foreign thread. */
+struct process *process_caller(void);
 
 void foreign_fail(int err);
 int foreign_error(void);
@@ -374,7 +394,7 @@ int call_result(struct mote_msg *m, struct mote_msg **reply);
 /* held.c: messages in the hands of a process's code, freed at its exit at the latest */
 static inline void held_add(struct process *p, struct signal *sig)
 {
-	sig->held = true;
+	sig->held = HELD;
 	sig->next = p->held;
 	sig->prev = NULL;
 	if (p->held)
@@ -384,7 +404,7 @@ static inline void held_add(struct process *p, struct signal *sig)
 
 static inline void held_remove(struct process *p, struct signal *sig)
 {
-	sig->held = false;
+	sig->held = 0;
 	if (sig->prev)
 		sig->prev->next = sig->next;
 	else
@@ -394,6 +414,12 @@ static inline void held_remove(struct process *p, struct signal *sig)
 }
 
 void held_end(struct scheduler *s, struct process *p, const struct mote_reason *reason);
+
+/*
+ * The request that p was born with has become its answer, of type and payload: it leaves when all else of p is gone, and a
+ * link to the asker ends with it.
+ */
+void request_answer_last(struct signal *request);
 
 /*
  * Before an unanswered request leaves its receiver's hands: a watcher takes its place, so that the asker still
@@ -414,6 +440,7 @@ enum ref_flags {
 	/* Of a question for a new process (spawn_on.c): what its answer does. */
 	REF_LINK	= 1 << 5,	/* links to it: watch->next is the block for that */
 	REF_KEEP	= 1 << 6,	/* lets the monitor stand, as one of it */
+	REF_MANY	= 1 << 7,	/* an alias of many requests: each of them brings a reply, or DOWN */
 };
 
 struct ref_slot {
@@ -429,6 +456,7 @@ struct ref_slot {
 struct ref_table {
 	uint32_t max;
 	uint32_t free;			/* index + 1; 0: none */
+	uint32_t call;			/* index + 1 of the one whose answer mote_call() waits for; 0: it does not */
 	struct ref_slot slots[];
 };
 
@@ -460,6 +488,8 @@ int link_add(struct scheduler *s, struct process *p, mote_pid peer);	/* 1: it wa
 void link_take(struct scheduler *s, struct process *p, struct signal *sig);
 bool link_broken(struct scheduler *s, struct process *p, mote_pid peer);	/* removes; true: it was active */
 void link_insert(struct process *p, struct signal *l);				/* takes l; l->msg.from: the peer */
+struct signal *link_remove(struct process *p, mote_pid peer);			/* gives the entry; its ref is 0 if it was active */
+int link_pair(struct scheduler *s, struct process *parent, struct process *child);	/* child has no links yet */
 void links_tell(struct scheduler *s, struct process *p, const struct mote_reason *reason);
 
 /* spawn_on.c: the answer of a process that was spawned from another node; its data says what it is like. */
@@ -472,7 +502,7 @@ void defers_run(struct process *p);
 
 /*
  * What other rooms keep for a process and have to take away before anybody learns of its death: end() is called then, the
- * latest first, after its cleanups and its memory, and with its names. It takes b; it may wait for nobody, and runs inside of the
+ * latest first, after its cleanups and its memory, and before its names go. It takes b; it may wait for nobody, and runs inside of the
  * runtime. Only the process itself adds and removes.
  */
 struct belonging {
@@ -534,8 +564,25 @@ int opts_copy(void *to, size_t known, const void *from);
 void opts_give(void *to, size_t size, const void *from, size_t known);
 
 /* runtime.c */
+
+/* What the library says of itself goes to mote_opts.log and to the log above. From inside of the runtime, or other threads. */
 void runtime_log(int level, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* Only to mote_opts.log; whether there is one. */
+void runtime_say(int level, const char *format, ...) __attribute__((format(printf, 2, 3)));
 bool runtime_logs(void);
+
+/* To mote_opts.log, from outside of the runtime. */
+void runtime_tell(int level, const char *text);
+
+/* The log above, once it wants to hear. Called veiled; must not wait. */
+struct runtime_reports {
+	void (*text)(int level, const char *text);
+	void (*ended)(struct process *p, const struct mote_reason *reason);
+};
+void runtime_reports_set(const struct runtime_reports *reports);
+const struct runtime_reports *runtime_reports_get(void);
+bool runtime_stopping(void);
 void runtime_root_ended(const struct mote_reason *reason);
 
 #endif

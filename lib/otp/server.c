@@ -17,14 +17,9 @@ static const struct mote_handler_ops handler;
 
 static struct server *server_current(void)
 {
-	struct scheduler *s = runtime_try_enter();
-	struct process *p = s ? process_self(s) : NULL;
-	struct server *server = NULL;
+	struct process *p = process_caller();
 
-	if (p && p->task.flags & TASK_STACKLESS && p->ops == &handler && p->begun)
-		server = p->state;
-	runtime_try_leave();
-	return server;
+	return p && p->task.flags & TASK_STACKLESS && p->ops == &handler && p->begun ? p->state : NULL;
 }
 
 struct server *server_self(const char *function)
@@ -90,6 +85,38 @@ PROCESS_ENTRY static void enter_terminate(struct server *server, const struct mo
 	PROCESS_ENTRY_END();
 }
 
+static bool abnormal(const struct mote_reason *why)
+{
+	return why->kind != MOTE_NORMAL && why->kind != MOTE_SHUTDOWN;
+}
+
+static void report(struct server *server, const struct mote_reason *why)
+{
+	const struct mote_msg *at = server->at && process_caller()->lent ? server->at : NULL;
+	char text[512] = "";
+
+	/* After a crash the state may be in any shape: whoever formats it could crash once more, and terminate be left out. */
+	if (why->kind != MOTE_SIGNAL)
+		server_format(server, text, sizeof(text));
+	report_behaviour("server", why, at, text[0] ? text : NULL, MOTE_NOBODY);
+}
+
+static void last_words(struct server *server, const struct mote_reason *why)
+{
+	server->ended = true;
+	if (abnormal(why))
+		report(server, why);
+	if (server->ops->terminate)
+		enter_terminate(server, why);
+}
+
+/* Not dying yet: terminate may wait as long as it likes. */
+void server_end(struct server *server, const struct mote_reason *reason)
+{
+	last_words(server, reason);
+	mote_exit(*reason);
+}
+
 static _Noreturn void missing(const char *callback)
 {
 	mote_exit(mote_reason_error(ENOSYS, callback));
@@ -103,7 +130,7 @@ static void settle(struct server *server)
 
 	while (unlikely((extra = server->extra) != NULL)) {
 		if (extra->stopping)
-			mote_exit(extra->reason);
+			server_end(server, &extra->reason);
 		m = extra->next;
 		if (!m)
 			return;
@@ -128,7 +155,7 @@ static void begin(struct server *server, struct mote_from from, const struct mot
 	server->parent = start->parent;
 	err = start_names(start, &holder);
 	if (!err)
-		err = enter_init(server->ops->init, server + 1, start->arg);
+		err = enter_init(server->ops->init, server + 1, start_arg(start));
 	if (!err && server->extra && server->extra->stopping)
 		mote_exit(server->extra->reason);
 	server->started = !err;
@@ -209,7 +236,7 @@ static void server_info(void *state, const struct mote_msg *m)
 		if (!timeout_due(server, m))
 			return;
 	} else if (unlikely(m->type == MOTE_MSG_EXIT && from_parent(server, m))) {
-		mote_exit(mote_msg_exit(m)->reason);
+		server_end(server, &mote_msg_exit(m)->reason);
 	} else {
 		timeout_end(server);
 	}
@@ -234,32 +261,13 @@ static void server_info(void *state, const struct mote_msg *m)
 	settle(server);
 }
 
-static bool abnormal(const struct mote_reason *why)
-{
-	return why->kind != MOTE_NORMAL && why->kind != MOTE_SHUTDOWN;
-}
-
-static void report(struct server *server, const struct mote_reason *why)
-{
-	const struct mote_msg *at = server->at && process_self(scheduler_self())->lent ? server->at : NULL;
-	char text[512] = "";
-
-	/* After a crash the state may be in any shape: whoever formats it could crash once more, and terminate be left out. */
-	if (why->kind != MOTE_SIGNAL)
-		server_format(server, text, sizeof(text));
-	report_behaviour("server", why, at, text[0] ? text : NULL, MOTE_NOBODY);
-}
-
+/* It is dying: it called mote_exit(), or has crashed, in a callback; or was told to. */
 static void server_terminate(void *state, const struct mote_reason *why)
 {
 	struct server *server = state;
 
-	if (!server->started || process_self(scheduler_self())->told)
-		return;
-	if (abnormal(why))
-		report(server, why);
-	if (server->ops->terminate)
-		enter_terminate(server, why);
+	if (server->started && !server->ended && !process_caller()->told)
+		last_words(server, why);
 }
 
 static const struct mote_handler_ops handler = {
@@ -269,10 +277,10 @@ static const struct mote_handler_ops handler = {
 	.terminate = server_terminate,
 };
 
-static int start(const struct mote_server_ops *ops, void *arg, const struct mote_server_opts *opts, bool link,
-		 mote_ref *monitor, mote_pid *pid)
+int server_start(const struct mote_server_ops *ops, const void *arg, size_t arg_size, const struct mote_server_opts *opts,
+		 bool link, mote_ref *monitor, mote_pid *pid)
 {
-	struct start_request start = { .ops = ops, .arg = arg };
+	struct start_request start = { .ops = ops, .arg = (void *)arg, .arg_size = arg_size };
 	struct mote_server_opts known;
 	int err = opts_copy(&known, sizeof(known), opts);
 
@@ -288,18 +296,18 @@ static int start(const struct mote_server_ops *ops, void *arg, const struct mote
 
 int mote_server_start(const struct mote_server_ops *ops, void *arg, const struct mote_server_opts *opts, mote_pid *pid)
 {
-	return start(ops, arg, opts, false, NULL, pid);
+	return server_start(ops, arg, 0, opts, false, NULL, pid);
 }
 
 int mote_server_start_link(const struct mote_server_ops *ops, void *arg, const struct mote_server_opts *opts, mote_pid *pid)
 {
-	return start(ops, arg, opts, true, NULL, pid);
+	return server_start(ops, arg, 0, opts, true, NULL, pid);
 }
 
 int mote_server_start_monitor(const struct mote_server_ops *ops, void *arg, const struct mote_server_opts *opts,
 			      mote_pid *pid, mote_ref *ref)
 {
-	return ref ? start(ops, arg, opts, false, ref, pid) : -EINVAL;
+	return ref ? server_start(ops, arg, 0, opts, false, ref, pid) : -EINVAL;
 }
 
 int mote_cast(mote_pid to, uint32_t type, const void *data, size_t size)

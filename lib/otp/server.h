@@ -50,6 +50,9 @@ struct server_extra {
 	struct mote_sys_statistics statistics;
 	void (*trace)(const struct mote_sys_event *e, void *arg);
 	void *trace_arg;
+	/* What mote_sys_get_state() shows instead of all of the state; a behaviour's init sets it. */
+	void *shown;
+	size_t shown_size;
 };
 
 struct server {
@@ -57,6 +60,7 @@ struct server {
 	struct server_extra *extra;
 	const struct mote_msg *at;		/* what it handles */
 	bool started;
+	bool ended;				/* terminate has begun */
 	mote_pid parent;			/* it was linked to at its start; or MOTE_NOBODY */
 };
 
@@ -70,11 +74,21 @@ static inline void *server_state(struct server *server)
 /* Of the calling process. Ends the program if it is no server. */
 struct server *server_self(const char *function);
 
+/*
+ * As the public starts. arg_size, if not 0: init gets a copy of so many bytes, 16-byte aligned, which lives while it runs:
+ * nothing of the starter's is needed, who may be killed meanwhile.
+ */
+int server_start(const struct mote_server_ops *ops, const void *arg, size_t arg_size, const struct mote_server_opts *opts,
+		 bool link, mote_ref *monitor, mote_pid *pid);
+
 /* NULL: out of memory. */
 struct server_extra *server_extra(struct server *server);
 
 /* format_status: as snprintf(), size > 0; 0 and "" without it. */
 int server_format(struct server *server, char *buf, size_t size);
+
+/* Ends the server from outside of its callbacks, with terminate. The reason's data lives until the process does not. */
+_Noreturn void server_end(struct server *server, const struct mote_reason *reason);
 
 /* sys.c: answers a system message but START and TIMEOUT; may not return. */
 void sys_handle(struct server *server, struct mote_from from, const struct mote_msg *m);
@@ -94,10 +108,14 @@ struct start_request {
 	const struct mote_server_ops *ops;	/* NULL: fn */
 	mote_fn fn;
 	void *arg;
+	size_t arg_size;			/* 0: arg is passed through; else a copy of it follows, aligned, after the name */
 	struct mote_via via;			/* its key follows, if via.register_self; else the name with its NUL */
+	size_t name_size;
 	mote_pid parent;
 	bool named;
 };
+
+void *start_arg(const struct start_request *start);
 
 int start_run(const struct mote_spawn_opts *spawn, struct start_request *start, const struct mote_server_opts *opts,
 	      bool link, mote_ref *monitor, mote_pid *pid);

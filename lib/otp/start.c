@@ -78,22 +78,35 @@ static void start_undo(mote_pid pid, bool link, bool kill)
 	}
 }
 
-static struct mote_msg *request_new(const struct start_request *start, const struct mote_server_opts *opts)
+static size_t arg_at(const struct start_request *start)
+{
+	return (sizeof(*start) + start->name_size + 15) & ~(size_t)15;
+}
+
+void *start_arg(const struct start_request *start)
+{
+	return start->arg_size ? (char *)start + arg_at(start) : start->arg;
+}
+
+static struct mote_msg *request_new(struct start_request *start, const struct mote_server_opts *opts)
 {
 	const struct mote_via *via = opts->via;
-	size_t size = via ? via->key_size : opts->name ? strlen(opts->name) + 1 : 0;
-	struct mote_msg *m = mote_msg_new(SYSTEM_START, sizeof(*start) + size);
 	struct start_request *copy;
+	struct mote_msg *m;
 
+	start->named = opts->name != NULL;
+	start->name_size = via ? via->key_size : opts->name ? strlen(opts->name) + 1 : 0;
+	if (via)
+		start->via = *via;
+	m = mote_msg_new(SYSTEM_START, arg_at(start) + start->arg_size);
 	if (!m)
 		return NULL;
 	copy = m->data;
 	*copy = *start;
-	copy->named = opts->name != NULL;
-	if (via)
-		copy->via = *via;
-	if (size)
-		memcpy(copy + 1, via ? via->key : opts->name, size);
+	if (start->name_size)
+		memcpy(copy + 1, via ? via->key : opts->name, start->name_size);
+	if (start->arg_size)
+		memcpy(start_arg(copy), start->arg, start->arg_size);
 	return m;
 }
 
@@ -149,7 +162,7 @@ int start_run(const struct mote_spawn_opts *spawn, struct start_request *start, 
 	start->parent = link ? mote_self() : MOTE_NOBODY;
 	m = request_new(start, opts);
 	if (!m)
-		return -ENOMEM;
+		return mote_errno();
 	*pid = mote_spawn_opts(&with);
 	if (!mote_pid_valid(*pid)) {
 		err = mote_errno();

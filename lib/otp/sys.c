@@ -214,14 +214,39 @@ static void answer(struct mote_from from, int err, const void *data, size_t size
 	mote_reply_msg(from, m);
 }
 
+/* What is shown of the state: NULL: nothing. */
+static void *shown(struct server *server, size_t *size)
+{
+	if (server->extra && server->extra->shown) {
+		*size = server->extra->shown_size;
+		return server->extra->shown;
+	}
+	*size = server->ops->state_size;
+	return server->ops->flags & MOTE_SERVER_OPAQUE ? NULL : server_state(server);
+}
+
+static void give_state(struct server *server, struct mote_from from)
+{
+	size_t size;
+	void *state = shown(server, &size);
+
+	if (state)
+		answer(from, 0, state, size);
+	else
+		answer(from, -EOPNOTSUPP, NULL, 0);
+}
+
 static int replace_state(struct server *server, const struct mote_msg *m)
 {
-	if (server->ops->flags & MOTE_SERVER_OPAQUE)
+	size_t size;
+	void *state = shown(server, &size);
+
+	if (!state)
 		return -EOPNOTSUPP;
-	if (m->size != server->ops->state_size)
+	if (m->size != size)
 		return -EINVAL;
-	if (m->size)
-		memcpy(server_state(server), m->data, m->size);
+	if (size)
+		memcpy(state, m->data, size);
 	return 0;
 }
 
@@ -262,7 +287,7 @@ static void suspended_loop(struct server *server, struct mote_from from)
 		struct mote_msg *m = mote_receive_match(is_for_suspended, server, MOTE_FOREVER);
 
 		if (mote_msg_exit(m))
-			mote_exit(mote_msg_exit(m)->reason);
+			server_end(server, &mote_msg_exit(m)->reason);
 		sys_handle(server, mote_msg_from(m), m);
 		mote_msg_free(m);
 	}
@@ -345,29 +370,24 @@ static int change_code(struct server *server, const struct mote_msg *m)
 }
 
 /* The reason's bytes are the message's, which lives until the process does not. */
-static _Noreturn void terminate(const struct mote_msg *m)
+static _Noreturn void terminate(struct server *server, const struct mote_msg *m)
 {
 	struct wire_reason head = { .kind = MOTE_ERROR, .code = EPROTO };
 
 	if (m->size >= sizeof(head))
 		memcpy(&head, m->data, sizeof(head));
-	mote_exit((struct mote_reason){ .kind = head.kind, .code = head.code,
-					.data = (const char *)m->data + sizeof(head),
-					.size = m->size > sizeof(head) ? m->size - sizeof(head) : 0 });
+	server_end(server, &(struct mote_reason){ .kind = head.kind, .code = head.code,
+						  .data = (const char *)m->data + sizeof(head),
+						  .size = m->size > sizeof(head) ? m->size - sizeof(head) : 0 });
 }
 
 void sys_handle(struct server *server, struct mote_from from, const struct mote_msg *m)
 {
-	bool opaque = server->ops->flags & MOTE_SERVER_OPAQUE;
-
 	switch (m->type) {
 	case SYSTEM_TERMINATE:
-		terminate(m);
+		terminate(server, m);
 	case SYSTEM_GET_STATE:
-		if (opaque)
-			answer(from, -EOPNOTSUPP, NULL, 0);
-		else
-			answer(from, 0, server_state(server), server->ops->state_size);
+		give_state(server, from);
 		break;
 	case SYSTEM_REPLACE_STATE:
 		answer(from, replace_state(server, m), NULL, 0);

@@ -41,7 +41,7 @@ struct series {
 
 static const struct bench *const groups[] = {
 	bench_messages, bench_receive, bench_spawn, bench_memory, bench_timers, bench_skynet, bench_echo,
-	bench_kv, bench_two, bench_supervise, bench_neighbour, bench_node, bench_overseer, bench_activation,
+	bench_kv, bench_two, bench_supervise, bench_neighbour, bench_node, bench_overseer, bench_activation, bench_task,
 };
 
 static double seconds = 0.25;
@@ -171,19 +171,33 @@ void bench_gate_wait(struct bench_gate *gate)
 	mote_msg_free(m);
 }
 
-static void echo_call(void *state, struct mote_from from, const struct mote_msg *m)
+struct echo {
+	uint64_t casts;
+};
+
+static void echo_call(struct echo *e, struct mote_from from, const struct mote_msg *m)
 {
 	const struct bench_payload *p = m->data;
 
-	(void)state;
+	(void)e;
 	bench_check(m->size == sizeof(*p) && bench_payload_is(p, p->word[0]), "the request is whole");
 	mote_reply(from, m->type, p, sizeof(*p));
 }
 
-const struct mote_handler_ops bench_echo_server = {
-	.size = sizeof(struct mote_handler_ops),
-	.call = echo_call,
-};
+static void echo_cast(struct echo *e, const struct mote_msg *m)
+{
+	bench_check(m->size == sizeof(struct bench_payload) && bench_payload_is(m->data, e->casts++), "the cast is whole");
+}
+
+MOTE_SERVER(echo, struct echo, .handle_call = echo_call, .handle_cast = echo_cast);
+
+mote_pid bench_echo_start(void)
+{
+	mote_pid pid;
+
+	bench_check(mote_server_start_link(&echo.ops, NULL, NULL, &pid) == 0, "the server starts");
+	return pid;
+}
 
 void bench_call(mote_pid server, uint64_t seed, mote_deadline deadline)
 {

@@ -19,7 +19,7 @@ struct bench {
 
 extern const struct bench bench_messages[], bench_receive[], bench_spawn[], bench_memory[], bench_timers[],
 	bench_skynet[], bench_echo[], bench_kv[], bench_two[], bench_supervise[], bench_neighbour[], bench_node[],
-	bench_overseer[], bench_activation[];
+	bench_overseer[], bench_activation[], bench_task[];
 
 /* Those that two.c runs with two schedulers as well. */
 void bench_fanin_run(void *arg);
@@ -90,8 +90,8 @@ void bench_gate_open(struct bench_gate *gate, uint64_t n);
 void bench_gate_pass(struct bench_gate *gate);
 void bench_gate_wait(struct bench_gate *gate);
 
-/* An echo server without a stack: answers each call with what it got, after looking at it. */
-extern const struct mote_handler_ops bench_echo_server;
+/* Starts an echo server: answers each call with what it got, after looking at it; counts casts, and looks at them, too. */
+mote_pid bench_echo_start(void);
 /* One call of 64 bytes to it; the answer is checked. */
 void bench_call(mote_pid server, uint64_t seed, mote_deadline deadline);
 

@@ -103,8 +103,7 @@ static void pingpong_owned(void *arg)
 
 static void call(void *arg)
 {
-	mote_pid server = mote_spawn_opts(&(struct mote_spawn_opts){
-		.size = sizeof(struct mote_spawn_opts), .handler = &bench_echo_server });
+	mote_pid server = bench_echo_start();
 	struct bench_clock clock;
 	uint64_t seed = 0;
 
@@ -117,6 +116,28 @@ static void call(void *arg)
 			bench_call(server, seed++, mote_in_ms(5000));
 	} while (bench_more(&clock, BATCH));
 	bench_end(&clock, "call");
+	bench_done();
+}
+
+/* --- cast: a server is told something, as often as it likes; a call at the end of each batch waits until it has seen all */
+
+static void cast(void *arg)
+{
+	mote_pid server = bench_echo_start();
+	struct bench_clock clock;
+	uint64_t seed = 0;
+
+	(void)arg;
+	bench_begin(&clock);
+	do {
+		for (int i = 0; i < BATCH; i++) {
+			struct bench_payload p = bench_payload(seed++);
+
+			bench_check(mote_cast(server, 3, &p, sizeof(p)) == 0, "the cast is sent");
+		}
+		bench_call(server, seed, mote_in_ms(5000));
+	} while (bench_more(&clock, BATCH));
+	bench_end(&clock, "cast");
 	bench_done();
 }
 
@@ -267,6 +288,7 @@ const struct bench bench_messages[] = {
 	{ .name = "pingpong", .run = pingpong },
 	{ .name = "pingpong_owned", .run = pingpong_owned },
 	{ .name = "call", .run = call },
+	{ .name = "cast", .run = cast },
 	{ .name = "ring", .run = ring },
 	{ .name = "flood", .run = flood },
 	{ .name = "fanin", .run = bench_fanin_run },

@@ -89,8 +89,7 @@ static void beside(const char *name, mote_fn bad)
 {
 	static int64_t late[MAX_SAMPLES];
 	struct mote_runtime_info info = { .size = sizeof(info) };
-	mote_pid server = mote_spawn_opts(&(struct mote_spawn_opts){
-		.size = sizeof(struct mote_spawn_opts), .handler = &bench_echo_server });
+	mote_pid server = bench_echo_start();
 	int n = bench_seconds() * 8e9 / PERIOD_NS;
 	int64_t start;
 

@@ -128,8 +128,7 @@ static void receive_ref(void *arg)
 		const char *name;
 		uint64_t others;
 	} sizes[] = { { "10k", 10000 }, { "1m", MILLION } };
-	mote_pid server = mote_spawn_opts(&(struct mote_spawn_opts){
-		.size = sizeof(struct mote_spawn_opts), .handler = &bench_echo_server });
+	mote_pid server = bench_echo_start();
 	mote_pid later = mote_spawn(hoarder, NULL);
 	double base, t, cpu;
 	char name[48];

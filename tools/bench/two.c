@@ -50,8 +50,7 @@ static struct bench_gate gate;
 
 static void caller(void *arg)
 {
-	mote_pid server = mote_spawn_opts(&(struct mote_spawn_opts){
-		.size = sizeof(struct mote_spawn_opts), .handler = &bench_echo_server });
+	mote_pid server = bench_echo_start();
 
 	(void)arg;
 	for (uint64_t i = 0; i < CALLS; i++)

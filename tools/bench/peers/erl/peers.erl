@@ -38,6 +38,7 @@ bench("timer_late") -> timer_late();
 bench("skynet") -> skynet();
 bench("calls") -> calls();
 bench("call") -> call();
+bench("cast") -> cast();
 bench("supervise_exit") -> supervise();
 bench("neighbour_" ++ Bad = Name) -> beside(Name, Bad);
 bench("neighbours_" ++ Bad = Name) -> beside(Name, Bad);
@@ -241,7 +242,7 @@ memory(Name, F) ->
 
 init([]) -> {ok, 0}.
 handle_call(B, _From, S) -> {reply, payload(seed(B)), S}.
-handle_cast(_, S) -> {noreply, S}.
+handle_cast(B, S) -> S = seed(B), {noreply, S + 1}.
 
 call(Server, N, Timeout) ->
     N = seed(gen_server:call(Server, payload(N), Timeout)).
@@ -276,6 +277,19 @@ call() ->
     Round = fun() -> calls_n(S, ?BATCH, 5000) end,
     repeat(10, Round),
     rate("call", ?BATCH, Round).
+
+cast() ->
+    {ok, S} = gen_server:start_link(?MODULE, [], []),
+    put(seed, 0),
+    rate("cast", ?BATCH, fun() ->
+        From = get(seed),
+        casts_n(S, From, From + ?BATCH),
+        put(seed, From + ?BATCH),
+        call(S, From, 5000)
+    end).
+
+casts_n(_, N, N) -> ok;
+casts_n(S, I, N) -> gen_server:cast(S, payload(I)), casts_n(S, I + 1, N).
 
 calls() ->
     rate("calls", ?PROCS * ?EACH, fun() ->

@@ -88,8 +88,11 @@ var benchmarks = map[string]func(){
 	"echo":            func() { serve(echo) },
 	"kv":              func() { serve(kv) },
 	"call":            call,
+	"cast":            cast,
 	"supervise_exit":  superviseExit,
 	"supervise_fault": superviseFault,
+	"async":           async,
+	"async_stream":    asyncStream,
 	"version":         func() { fmt.Println(runtime.Version()) },
 }
 

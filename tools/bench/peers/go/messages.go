@@ -157,6 +157,38 @@ func call() {
 	c.end("call")
 }
 
+// A server with a buffered channel; a request with an answer at the end of each batch waits until it has seen all.
+func cast() {
+	type message struct {
+		m     Msg
+		reply chan Msg
+	}
+	server, reply := make(chan message, 128), make(chan Msg, 1)
+	go func() {
+		casts := uint64(0)
+		for r := range server {
+			if r.reply != nil {
+				r.reply <- r.m
+				continue
+			}
+			check(r.m.is(casts), "the cast is whole")
+			casts++
+		}
+	}()
+	seed := uint64(0)
+	c := begin()
+	for ok := true; ok; ok = c.more(batch) {
+		for i := 0; i < batch; i++ {
+			server <- message{m: msg(seed)}
+			seed++
+		}
+		server <- message{msg(seed), reply}
+		m := <-reply
+		check(m.is(seed), "the answer is right")
+	}
+	c.end("cast")
+}
+
 // 1,000 pairs of caller and server, 1,000 calls each; a caller keeps its reply channel.
 func calls() {
 	round := func() {
