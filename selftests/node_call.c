@@ -111,11 +111,11 @@ static void crowds_call(void)
 	struct peer b;
 
 	peer_start(&b, "b");
-	a.handler = mote_spawn_opts(&(struct mote_spawn_opts){
+	a.server = mote_spawn_opts(&(struct mote_spawn_opts){
 		.size = sizeof(struct mote_spawn_opts), .handler = &sum_server });
 	for (int i = 0; i < 20; i++)
 		peer_spawn_args(&b, "asker", &a, sizeof(a), 0, NULL);
-	a.handler = server_on(&b);
+	a.server = server_on(&b);
 	for (int i = 0; i < 20; i++)
 		EXPECT(mote_pid_valid(mote_spawn_on(mote_node_self(), &(struct mote_spawn_on_opts){
 			.size = sizeof(struct mote_spawn_on_opts), .entry = "asker", .args = &a,
@@ -263,7 +263,7 @@ static void death_of_the_asker(void)
 	struct mote_msg *m;
 	struct peer b;
 
-	a.handler = mote_self();
+	a.server = mote_self();
 	peer_start(&b, "b");
 	peer_spawn_args(&b, "hurried", &a, sizeof(a), 0, NULL);
 	EXPECT(got_type(KEPT));
@@ -346,7 +346,7 @@ static void calls_into_death(void)
 	struct peer b;
 
 	peer_start(&b, "b");
-	a.handler = server_on(&b);
+	a.server = server_on(&b);
 	for (int i = 0; i < 100; i++)
 		mote_spawn(late_asker, &a);
 	EXPECT(add(a.server, ADD, 3, 4));

@@ -6,6 +6,7 @@
  */
 #include "port_helpers.h"
 
+#include "core/cycle.h"
 #include "core/remote.h"
 
 #include <mote/node.h>
@@ -110,7 +111,7 @@ static void random_records(void *arg)
 		for (size_t b = 0; b < size; b++)
 			((unsigned char *)(r + 1))[b] = (unsigned char)(random_next() % 3 ? random_next() : 0);
 		/* Forbidden things end the connection: seldom, so that the others are reached. */
-		hostile_fill(r, (enum record_kind)(random_next() % 2000 ? 1 + random_next() % 14 : random_next() % 30),
+		hostile_fill(r, (enum record_kind)(random_next() % 2000 ? 1 + random_next() % 15 : random_next() % 30),
 			     shared->number[0], shared->id[0], 1 + random_next() % 100);
 		r->type = random_next() % 1000 ? random_next() % 5 : random_next();
 		r->ref = 1 + random_next() % 50;
@@ -177,7 +178,7 @@ static void to_nobody(void *arg)
 		struct carrier *c;
 		struct record *r;
 
-		if (kind == RECORD_REPLY)
+		if (kind == RECORD_REPLY || kind == RECORD_EXIT)
 			continue;
 		c = hostile_connect((unsigned int)kind);
 		if (!c)
@@ -190,6 +191,104 @@ static void to_nobody(void *arg)
 		UNTIL(nr_downs == 1);
 		hostile_end();
 	}
+}
+
+static mote_pid hostile_pid(void)
+{
+	return (mote_pid){ 5, 5, port_node };
+}
+
+/* From hostile_pid() to the victim, with room for so many hops. */
+static struct probe *hostile_probe(struct carrier *c, uint32_t hops, size_t size)
+{
+	struct record *r = hostile_reserve(c, size);
+	struct probe *probe = (struct probe *)(r + 1);
+
+	hostile_fill(r, RECORD_PROBE, shared->number[0], shared->id[0], hostile_pid().serial);
+	memset(probe, 0, size);
+	probe->nr = hops;
+	for (uint32_t i = 0; probe_size(i + 1) <= size; i++)
+		probe->hops[i] = (struct hop){ hostile_pid(), 77 };
+	return probe;
+}
+
+/* Each has to end the connection. */
+static void odd_probes(void *arg)
+{
+	(void)arg;
+	for (unsigned int round = 0; round < 8; round++) {
+		struct carrier *c = hostile_connect(round);
+		struct probe *probe;
+
+		if (!c)
+			return;
+		switch (round) {
+		case 0:
+			hostile_probe(c, 0, probe_size(0));
+			break;
+		case 1:
+			hostile_probe(c, 0, probe_size(1));
+			break;
+		case 2:
+			hostile_probe(c, 3, probe_size(2));
+			break;
+		case 3:
+			hostile_probe(c, UINT32_MAX, probe_size(2));
+			break;
+		case 4:
+			hostile_probe(c, PROBE_FAR_MAX + 1, probe_size(PROBE_FAR_MAX + 1));
+			break;
+		case 5:
+			hostile_probe(c, 2, probe_size(2))->at = 3;
+			break;
+		case 6:	/* in somebody else's name */
+			probe = hostile_probe(c, 2, probe_size(2));
+			probe->hops[1].pid = (mote_pid){ shared->number[0], shared->id[0], 1 };
+			break;
+		case 7:	/* its turn was before */
+			probe = hostile_probe(c, 2, probe_size(2));
+			probe->at = 1;
+			probe->hops[0].pid.slot++;
+			break;
+		}
+		carrier_commit(c);
+		UNTIL(nr_downs == 1);
+		EXPECT_EQ(last_why, PORT_CUT);
+		hostile_end();
+	}
+}
+
+/* The victim has a request of ours, and calls somebody who has nothing to do with us; we know all of it but the token. */
+static void forged_probes(void *arg)
+{
+	struct carrier *c = hostile_connect(0);
+	unsigned long n = *(unsigned long *)arg;
+	struct record *r;
+
+	if (!c)
+		return;
+	random_state = 20260102;
+	r = hostile_reserve(c, 0);
+	hostile_fill(r, RECORD_CALL, shared->number[0], shared->id[0], hostile_pid().serial);
+	r->ref = 77;
+	for (unsigned long i = 0; i < n; i++) {
+		struct probe *probe = hostile_probe(c, 2, probe_size(2));
+
+		probe->hops[0] = (struct hop){ { shared->number[0], shared->id[0], shared->id[2] }, shared->number[2] };
+		/* It sets out for the second time; or says that it has come back, now with one that was never asked for. */
+		probe->at = i % 4 ? 2 : 0;
+		probe->token = i % 8 < 4 ? random_next() : 0;
+		carrier_commit(c);
+		if (i % 16 == 0)
+			loop_once(0, 0);
+	}
+	EXPECT_EQ(nr_downs, 0);
+	/* All of it was read. */
+	r = hostile_reserve(c, 0);
+	hostile_fill(r, RECORD_MESSAGE, shared->number[1], shared->id[3], hostile_pid().serial);
+	carrier_commit(c);
+	UNTIL(shared->stage >= 2);
+	hostile_end();
 }
 
 /* More than the budget, to who does not receive. */
@@ -502,6 +601,62 @@ static void edges_case(void)
 	play_fork(edge_flood, 60000, edges);
 }
 
+static void odd_probes_case(void)
+{
+	play_fork(odd_probes, 0, while_hostile);
+}
+
+static _Atomic int victim_result;
+
+static void victim_calls(void *arg)
+{
+	atomic_store(&victim_result, mote_call(*(mote_pid *)arg, HELLO, NULL, 0, NULL, mote_in_ms(WAIT_S * 1000)));
+}
+
+static uint64_t call_of(mote_pid pid)
+{
+	const struct ref_table *refs = process_table[pid.slot].refs;
+
+	return refs && refs->call ? refs->slots[refs->call - 1].id : 0;
+}
+
+static void while_calling(void *arg)
+{
+	struct play *play = arg;
+	mote_pid self = mote_self(), victim;
+	struct mote_msg *m, *asked;
+	mote_ref ref;
+
+	victim = mote_spawn_monitor(victim_calls, &self, &ref);
+	asked = mote_receive_type(HELLO, mote_in_ms(WAIT_S * 1000));
+	while (test_info(victim).wait != MOTE_WAIT_REF)
+		mote_sleep(mote_in_ms(1));
+	show(victim);
+	shared->id[2] = port_node;
+	shared->number[2] = call_of(victim);
+	EXPECT(shared->number[2]);
+	shared->number[1] = self.serial;
+	shared->id[3] = self.slot;
+	test_stage(1);
+	m = mote_receive_type(ANYTHING, mote_in_ms(WAIT_S * 1000));
+	EXPECT(m);
+	mote_msg_free(m);
+	mote_reply(mote_msg_from(asked), HELLO, NULL, 0);
+	mote_msg_free(asked);
+	m = mote_receive_ref(ref, mote_in_ms(WAIT_S * 1000));
+	EXPECT(m);
+	mote_msg_free(m);
+	EXPECT_EQ(atomic_load(&victim_result), 0);
+	test_stage(2);
+	mote_blocking(play_wait, play, NULL, MOTE_FOREVER);
+	EXPECT_EQ(play->status, 0);
+}
+
+static void forged_probes_case(void)
+{
+	play_fork(forged_probes, test_rounds(20000), while_calling);
+}
+
 int main(void)
 {
 	port_tests_begin();
@@ -513,5 +668,7 @@ int main(void)
 	port_case("replies to who computes stay within the budget", replies_case);
 	port_case("who does not read the answers is cut off", answers_case);
 	port_case("a flood of links and monitors goes with its node", edges_case);
+	port_case("probes of calls that no node would send", odd_probes_case);
+	port_case("forged probes tell nobody of a circle", forged_probes_case);
 	return port_tests_done();
 }

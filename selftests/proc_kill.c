@@ -92,6 +92,8 @@ enum acts {
 	CALL(mote_spawn_opts, ACTS, spawn_pinned(nothing, NULL, 0, 0, NULL)) \
 	CALL(mote_exit, ENDS, mote_exit(MOTE_REASON_NORMAL)) \
 	CALL(mote_exit_pid, ACTS, mote_exit_pid(p->other, MOTE_REASON_NORMAL)) \
+	CALL(mote_exit_alias, ACTS, mote_exit_alias(p->ref, MOTE_REASON_NORMAL)) \
+	CALL(mote_label_set, ACTS, mote_label_set("victim")) \
 	CALL(mote_yield, ACTS, mote_yield()) \
 	CALL(mote_check, ACTS, mote_check()) \
 	CALL(mote_async_code, LOOKS, mote_async_code(NULL, NULL)) \

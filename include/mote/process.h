@@ -99,6 +99,18 @@ MOTE_NORETURN MOTE_API void mote_exit(struct mote_reason reason);
  */
 MOTE_API int mote_exit_pid(mote_pid pid, struct mote_reason reason);
 
+/*
+ * The same to whoever owns an alias, if it is active when the signal arrives; else it vanishes. Does not end it. 0;
+ * -EINVAL, -EMSGSIZE, -ENOMEM. Any thread. Follows erlang:exit_signal/2 of OTP 29.
+ */
+MOTE_API int mote_exit_alias(mote_ref alias, struct mote_reason reason);
+
+/*
+ * Changes the caller's label: what people are shown beside its pid. It must outlive the process; NULL: none. 0 or -ENOMEM.
+ * mote_process_info() has it. Follows proc_lib:set_label/1.
+ */
+MOTE_API int mote_label_set(const char *label);
+
 /* Lets others run. Signals that have arrived act. */
 MOTE_API void mote_yield(void);
 

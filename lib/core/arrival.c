@@ -9,6 +9,7 @@
  */
 #include "core/async_kill.h"
 #include "core/crash.h"
+#include "core/cycle.h"
 #include "core/limit.h"
 #include "core/node.h"
 #include "core/remote.h"
@@ -127,6 +128,44 @@ static enum taken take_request(struct scheduler *s, struct node *n, const struct
 	return TAKEN;
 }
 
+/* Of one that waits, to one that may wait, too: for whom, a probe finds out. Without memory for it the deadline holds. */
+static enum taken take_call(struct scheduler *s, struct node *n, const struct record *r, struct source body)
+{
+	mote_pid to = { r->to_serial, r->to_slot, port_node }, from = { r->from_serial, r->from_slot, n->id };
+	enum taken taken = take_request(s, n, r, body);
+	struct signal *sig;
+
+	if (taken != TAKEN || !callee_calls(to))
+		return taken;
+	sig = cycle_ask_far(s, from, r->ref);
+	if (sig) {
+		sig->to = to.serial;
+		hand_in(s, n, sig, to.slot, false);
+	}
+	return TAKEN;
+}
+
+static enum taken take_probe(struct scheduler *s, struct node *n, const struct record *r, struct source body)
+{
+	mote_pid to = { r->to_serial, r->to_slot, port_node }, from = { r->from_serial, r->from_slot, n->id };
+	enum taken taken;
+	struct signal *sig;
+
+	if (!r->from_serial || body.size > probe_size(PROBE_FAR_MAX))
+		return FORBIDDEN;
+	sig = signal_of(s, n, r, SIGNAL_PROBE, body.size);
+	if (!sig)
+		return TAKEN;
+	/* The copy is looked at: the lane is the other side's, too. */
+	memcpy(sig->payload, body.data, body.size);
+	taken = cycle_probe_sane(sig->payload, body.size, from) ? TAKEN : FORBIDDEN;
+	if (taken == TAKEN && callee_calls(to))
+		hand_in(s, n, sig, to.slot, false);
+	else
+		signal_free(s, sig);
+	return taken;
+}
+
 static enum taken take_reply(struct scheduler *s, struct node *n, const struct record *r, struct source body)
 {
 	struct signal *sig;
@@ -178,9 +217,13 @@ static enum taken take_end(struct scheduler *s, struct node *n, const struct rec
 		return REFUSED;
 	if (r->kind == RECORD_EXIT_LINK)
 		sig->kind = SIGNAL_EXIT_LINK;
+	if (r->kind == RECORD_EXIT) {
+		sig->ref = r->ref;
+		sig->ref_slot = r->ref_slot;
+	}
 	sig->to = r->to_serial;
 	hand_in(s, n, sig, r->to_slot, true);
-	if (r->kind == RECORD_EXIT && reason.kind == MOTE_KILL && slot_known(r->to_slot))
+	if (r->kind == RECORD_EXIT && reason.kind == MOTE_KILL && !r->ref && slot_known(r->to_slot))
 		async_kill_want(&process_table[r->to_slot], r->to_serial);
 	return TAKEN;
 }
@@ -370,8 +413,8 @@ static enum taken take_part(struct node *n, struct source body)
 static bool over_budget(struct node *n, const struct record *r)
 {
 	uint64_t undelivered = atomic_load_explicit(&n->undelivered, memory_order_relaxed);
-	bool message = r->kind == RECORD_MESSAGE || r->kind == RECORD_REQUEST || r->kind == RECORD_NAMED ||
-		       r->kind == RECORD_SPAWN || r->kind == RECORD_LARGE;
+	bool message = r->kind == RECORD_MESSAGE || r->kind == RECORD_REQUEST || r->kind == RECORD_CALL ||
+		       r->kind == RECORD_NAMED || r->kind == RECORD_SPAWN || r->kind == RECORD_LARGE;
 
 	/* What is in parts was looked at when it was announced. */
 	return unlikely(undelivered > (message ? node_budget / 2 : node_budget)) && !n->partial &&
@@ -387,6 +430,10 @@ static enum taken record_take(struct scheduler *s, struct node *n, const struct 
 		return take_message(s, n, r, body);
 	case RECORD_REQUEST:
 		return take_request(s, n, r, body);
+	case RECORD_CALL:
+		return take_call(s, n, r, body);
+	case RECORD_PROBE:
+		return take_probe(s, n, r, body);
 	case RECORD_NAMED:
 		return take_named(s, n, r, body);
 	case RECORD_SPAWN:
@@ -431,7 +478,7 @@ static bool parts_fit(const struct node *n, const struct record *r)
 	bool whole = n->partial && n->partial_size == n->partial->msg.size;
 
 	if (r->flags & RECORD_FLAG_LARGE)
-		return whole && !r->size && (r->kind == RECORD_MESSAGE || r->kind == RECORD_REQUEST ||
+		return whole && !r->size && (r->kind == RECORD_MESSAGE || r->kind == RECORD_REQUEST || r->kind == RECORD_CALL ||
 					     r->kind == RECORD_REPLY || r->kind == RECORD_NAMED || r->kind == RECORD_SPAWN);
 	return !n->partial || r->kind == RECORD_PART;
 }
@@ -444,7 +491,7 @@ bool remote_record(struct scheduler *s, struct carrier *c, const struct record *
 
 	/* serial 0 is nobody's, but that of an alias whose owner is not known; UINT64_MAX is never anybody's */
 	if (n && r->kind && r->kind < RECORD_KINDS && !(r->flags & ~RECORD_FLAG_LARGE) && !r->zero && parts_fit(n, r) &&
-	    (r->to_serial || r->kind == RECORD_REPLY || r->kind >= RECORD_NAMED))
+	    (r->to_serial || r->kind == RECORD_REPLY || (r->kind == RECORD_EXIT && r->ref) || r->kind >= RECORD_NAMED))
 		taken = record_take(s, n, r, (struct source){ data, r->size });
 	if (taken == REFUSED)
 		return false;

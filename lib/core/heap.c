@@ -2,7 +2,7 @@
 /*
  * Memory and cleanups that end with their process.
  */
-#include "core/process.h"
+#include "core/cycle.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -137,6 +137,7 @@ void heap_release(struct scheduler *s, struct process *p)
 	}
 	extra->heap = NULL;
 	locals_end(s, extra);
+	cycle_end(s, extra);
 }
 
 int mote_defer(mote_fn fn, void *arg)

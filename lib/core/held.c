@@ -58,6 +58,25 @@ int request_outlived(struct scheduler *s, struct process *p, struct signal *sig)
 	return err;
 }
 
+void request_answer_last(struct signal *request)
+{
+	request->kind = SIGNAL_ANSWER;
+}
+
+/* Only the last reason, normal, lets p get as far as to have an answer. */
+static void answer_send(struct scheduler *s, struct process *p, struct signal *sig)
+{
+	mote_pid asker = sig->msg.from;
+	struct signal *l = link_remove(p, asker);
+
+	if (!l || l->ref)
+		sig->kind = SIGNAL_REPLY;
+	if (l)
+		signal_free(s, l);
+	sig->msg.from = process_pid(p);
+	signal_send_pid(s, sig, asker, false);
+}
+
 void held_end(struct scheduler *s, struct process *p, const struct mote_reason *reason)
 {
 	struct signal *sig;
@@ -66,6 +85,8 @@ void held_end(struct scheduler *s, struct process *p, const struct mote_reason *
 		held_remove(p, sig);
 		if (sig->kind == SIGNAL_REQUEST)
 			request_end(s, sig, process_pid(p), reason);
+		else if (sig->kind == SIGNAL_ANSWER)
+			answer_send(s, p, sig);
 		else
 			signal_free(s, sig);
 	}

@@ -106,7 +106,7 @@ int limit_open(struct scheduler *s, struct process *p, uint64_t max, int policy)
 	set(&l->refused, 0);
 	lock_drop(&l->lock);
 	/* relaxed: whoever gets to know the pid does so after this */
-	atomic_store_explicit(&p->task.limited, 1, memory_order_relaxed);
+	atomic_store_explicit(&p->task.marks, PROCESS_LIMITED, memory_order_relaxed);
 	return 0;
 }
 

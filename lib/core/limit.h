@@ -20,7 +20,7 @@ enum {
 static inline bool limited(const struct process *p)
 {
 	/* relaxed: set before the pid is known to anybody, and only a hint for who has a stale one */
-	return unlikely(atomic_load_explicit(&p->task.limited, memory_order_relaxed));
+	return unlikely(atomic_load_explicit(&p->task.marks, memory_order_relaxed) & PROCESS_LIMITED);
 }
 
 /* Of a process that nobody knows yet. 0 or -ENOMEM. */

@@ -158,6 +158,34 @@ bool link_broken(struct scheduler *s, struct process *p, mote_pid peer)
 	return active;
 }
 
+struct signal *link_remove(struct process *p, mote_pid peer)
+{
+	struct signal **at = link_find(p, peer);
+
+	return *at ? link_unhook(p, at) : NULL;
+}
+
+int link_pair(struct scheduler *s, struct process *parent, struct process *child)
+{
+	struct signal *l = signal_new(s, SIGNAL_LINK, sizeof(struct mote_exit_info));
+	struct signal *k = signal_new(s, SIGNAL_LINK, sizeof(struct mote_exit_info));
+
+	if (unlikely(!l || !k)) {
+		if (l)
+			signal_free(s, l);
+		if (k)
+			signal_free(s, k);
+		return -ENOMEM;
+	}
+	l->msg.from = process_pid(child);
+	k->msg.from = process_pid(parent);
+	link_insert(parent, l);
+	k->next = NULL;
+	child->links = k;
+	atomic_store_explicit(&child->nr_links, 1, memory_order_relaxed);
+	return 0;
+}
+
 void link_take(struct scheduler *s, struct process *p, struct signal *sig)
 {
 	mote_pid from = sig->msg.from;
@@ -269,7 +297,7 @@ void links_cut(struct scheduler *s, struct process *p, uint64_t seq)
 	}
 }
 
-static int link_to(struct scheduler *s, struct process *p, mote_pid peer)
+int link_to(struct scheduler *s, struct process *p, mote_pid peer)
 {
 	struct signal *sig = signal_new(s, SIGNAL_LINK, sizeof(struct mote_exit_info));
 	int err = sig ? link_add(s, p, peer) : -ENOMEM;

@@ -50,9 +50,8 @@ int mote_local_set(const void *key, void *value)
 
 void *mote_local_get(const void *key)
 {
-	/* relaxed: written by this thread, as the process's own fields are */
-	struct task *t = atomic_load_explicit(&worker_self()->task, memory_order_relaxed);
-	struct extra *extra = t ? atomic_load_explicit(&process_of(t)->extra, memory_order_relaxed) : NULL;
+	struct process *p = process_caller();
+	struct extra *extra = p ? atomic_load_explicit(&p->extra, memory_order_relaxed) : NULL;
 	struct local *l = extra ? *local_find(extra, key) : NULL;
 
 	return l ? l->value : NULL;

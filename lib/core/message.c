@@ -2,6 +2,7 @@
 /*
  * Sending, and messages as blocks that change hands.
  */
+#include "core/cycle.h"
 #include "core/limit.h"
 #include "core/node.h"
 #include "core/outbox.h"
@@ -209,9 +210,7 @@ static int send_ref(struct scheduler *s, struct signal *sig, mote_ref ref, uint6
 {
 	mote_pid owner = { serial, ref.owner, ref.node };
 
-	if (!ref.id || (port_is_here(ref.node) &&
-			(ref.owner >= atomic_load_explicit(&process_table_used, memory_order_relaxed) ||
-			 !process_serial(&process_table[ref.owner])))) {
+	if (!ref.id || !ref_owned(ref)) {
 		signal_free(s, sig);
 		return 0;
 	}
@@ -441,6 +440,8 @@ static void request_answered(struct scheduler *s, mote_ref ref)
 		if (sig->kind == SIGNAL_REQUEST && sig->ref == ref.id)
 			sig->ref = 0;
 	}
+	if (unlikely(sig))
+		process_self(s)->vague = true;
 }
 
 int mote_reply(struct mote_from from, uint32_t type, const void *data, size_t size)
@@ -476,6 +477,14 @@ int mote_reply_msg(struct mote_from from, struct mote_msg *m)
 	if (likely(s))
 		process_leave(s);
 	return err;
+}
+
+/* The other node looks whether whom a process waits for waits, too: see cycle.h. */
+static void request_far(struct scheduler *s, struct signal *sig, mote_pid to)
+{
+	if (atomic_load_explicit(&process_self(s)->task.marks, memory_order_relaxed) & PROCESS_CALLING)
+		sig->kind = SIGNAL_CALL;
+	remote_send(s, sig, to);
 }
 
 /* A request becomes the DOWN that refuses it. */
@@ -531,7 +540,7 @@ static inline __attribute__((always_inline)) int request_send(struct scheduler *
 	if (likely(p))
 		signal_send(*s, sig, to.slot, false);
 	else if (!port_is_here(to.node))
-		remote_send(*s, sig, to);
+		request_far(*s, sig, to);
 	else
 		request_end(*s, sig, to, &absence);
 	return 0;
@@ -593,19 +602,34 @@ mote_ref mote_request_msg(mote_pid to, struct mote_msg *m)
 	return request(s, to, sig, err);
 }
 
-int call_result(struct mote_msg *m, struct mote_msg **reply)
+/* Why there is no answer. Takes m. */
+static __attribute__((noinline)) int call_refused(struct mote_msg *m)
 {
 	const struct mote_down_info *down = mote_msg_down(m);
-	int err = 0;
+	struct scheduler *s;
+	int err;
 
-	if (down)
-		err = down->reason.kind == MOTE_NOPROC ? -ESRCH :
-		      down->reason.kind == MOTE_NOCONNECTION ? -ECONNRESET : -EPIPE;
-	if (!err && reply)
+	if (!down) {
+		s = runtime_enter("mote_call");
+		cycle_report(s, process_self(s), m);
+		runtime_leave();
+		return -EDEADLK;
+	}
+	err = down->reason.kind == MOTE_NOPROC ? -ESRCH :
+	      down->reason.kind == MOTE_NOCONNECTION ? -ECONNRESET : -EPIPE;
+	mote_msg_free(m);
+	return err;
+}
+
+int call_result(struct mote_msg *m, struct mote_msg **reply)
+{
+	if (unlikely(m->type >= MOTE_MSG_RESERVED))
+		return call_refused(m);
+	if (reply)
 		*reply = m;
 	else
 		mote_msg_free(m);
-	return err;
+	return 0;
 }
 
 int mote_call(mote_pid to, uint32_t type, const void *data, size_t size, struct mote_msg **reply,
@@ -619,16 +643,22 @@ int mote_call(mote_pid to, uint32_t type, const void *data, size_t size, struct 
 	int err;
 
 	if (mote_pid_equal(to, process_pid(self))) {
+		cycle_own(s, self);
 		runtime_leave();
 		return -EDEADLK;
 	}
+	calling_begin(self);
 	sig = copy_new(s, type, data, size, REQUEST_ROOM, &err);
 	if (sig)
 		err = request_send(&s, to, sig, deadline.ns, &ref);
 	if (err) {
+		calling_end(self);
 		runtime_leave();
 		return err;
 	}
+	self->refs->call = ref.slot + 1;
+	if (callee_calls(to))
+		cycle_ask(s, self, &self->refs->slots[ref.slot]);
 	m = mailbox_receive_ref(s, self, ref, deadline.ns);
 	s = scheduler_self();
 	if (!m) {
@@ -640,6 +670,8 @@ int mote_call(mote_pid to, uint32_t type, const void *data, size_t size, struct 
 		else
 			ref_drop(s, self, ref, true);
 	}
+	self->refs->call = 0;
+	calling_end(self);
 	task_spend(s);
 	runtime_leave();
 	return m ? call_result(m, reply) : err;

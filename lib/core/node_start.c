@@ -7,7 +7,9 @@
  * answer, so the caller that has its answer is linked, and one whose node did not start hears of it once, by
  * mote_errno(). From the moment the OS process exists a deferred cleanup kills it, however the keeper ends.
  */
+#include "core/keeper.h"
 #include "core/process.h"
+#include "io/child.h"
 
 #include <mote/fd.h>
 #include <mote/info.h>
@@ -32,13 +34,17 @@ struct order {
 	const char **argv, **envp;
 	const int *fds;
 	int fd[3];
+	const char *cwd;
+	int stop_signal;
+	bool kills;			/* who kills its keeper kills the OS process */
 	int64_t stop_ms;
 	mote_deadline deadline;
-	char name[MOTE_NODE_NAME_MAX + 1];
+	char name[MOTE_NODE_NAME_MAX + 1];	/* "": it is no node */
 };
 
 struct answer {
 	mote_node node;
+	pid_t pid;
 	int err;
 };
 
@@ -51,7 +57,7 @@ struct keeper {
 	mote_ref ended;			/* its monitor: it ends when the OS process does */
 };
 
-static size_t strings_count(const char *const *from, const char *but, size_t *bytes)
+size_t strings_count(const char *const *from, const char *but, size_t *bytes)
 {
 	size_t n = 0;
 
@@ -64,8 +70,7 @@ static size_t strings_count(const char *const *from, const char *but, size_t *by
 	return n;
 }
 
-/* Copies the strings to text and their addresses to `to`; returns where the next address goes. */
-static const char **strings_copy(const char **to, char **text, const char *const *from, const char *but)
+const char **strings_copy(const char **to, char **text, const char *const *from, const char *but)
 {
 	for (; *from; from++) {
 		if (but && !strncmp(*from, but, strlen(but)))
@@ -76,31 +81,42 @@ static const char **strings_copy(const char **to, char **text, const char *const
 	return to;
 }
 
-static struct mote_msg *order_new(const struct mote_node_start_opts *opts, mote_deadline deadline)
+static struct mote_msg *order_new(const struct keeper_opts *keep, mote_deadline deadline)
 {
+	const struct mote_node_start_opts *opts = &keep->start;
 	const char *const *envp = opts->envp ? opts->envp : (const char *const *)environ;
-	size_t bytes = sizeof("MOTE_NODE=") + MOTE_NODE_NAME_MAX, argc, envc;
+	/* Our own name is not for others. */
+	const char *but = opts->name || !opts->envp ? "MOTE_NODE=" : NULL;
+	size_t bytes = sizeof("MOTE_NODE=") + MOTE_NODE_NAME_MAX + (keep->cwd ? strlen(keep->cwd) + 1 : 0), argc, envc;
 	struct mote_msg *m;
 	struct order *o;
 	char *text;
 
 	argc = strings_count(opts->argv, NULL, &bytes);
-	envc = strings_count(envp, "MOTE_NODE=", &bytes);
+	envc = strings_count(envp, but, &bytes);
 	m = mote_msg_new(0, sizeof(*o) + (argc + envc + 3) * sizeof(char *) + bytes);
 	if (!m)
 		return NULL;
 	o = m->data;
-	*o = (struct order){ .stop_ms = opts->stop_ms ? opts->stop_ms : STOP_MS, .deadline = deadline };
-	strcpy(o->name, opts->name);
+	*o = (struct order){ .stop_ms = opts->stop_ms ? opts->stop_ms : STOP_MS, .deadline = deadline, .kills = keep->kills,
+			     .stop_signal = keep->stop_signal ? keep->stop_signal : SIGTERM };
+	if (opts->name)
+		strcpy(o->name, opts->name);
 	if (opts->fds)
 		o->fds = memcpy(o->fd, opts->fds, sizeof(o->fd));
 	o->argv = (const char **)(o + 1);
 	o->envp = o->argv + argc + 1;
 	text = (char *)(o->envp + envc + 2);
 	*strings_copy(o->argv, &text, opts->argv, NULL) = NULL;
-	o->envp[0] = text;
-	text += sprintf(text, "MOTE_NODE=%s", o->name) + 1;
-	*strings_copy(o->envp + 1, &text, envp, "MOTE_NODE=") = NULL;
+	if (opts->name) {
+		o->envp[0] = text;
+		text += sprintf(text, "MOTE_NODE=%s", o->name) + 1;
+	}
+	*strings_copy(o->envp + (opts->name ? 1 : 0), &text, envp, but) = NULL;
+	if (keep->cwd) {
+		o->cwd = text;
+		strcpy(text, keep->cwd);
+	}
 	return m;
 }
 
@@ -165,17 +181,18 @@ static int keeper_connect(struct keeper *k, mote_node *node)
 	}
 }
 
-static int keeper_start(struct keeper *k, mote_node *node)
+static int keeper_begin(struct keeper *k, mote_node *node)
 {
 	const struct order *o = k->order;
 	int64_t found = 0;
-	int err;
+	int err = 0;
 
-	err = mote_blocking(name_look, (void *)o->name, &found, MOTE_FOREVER);
+	if (o->name[0])
+		err = mote_blocking(name_look, (void *)o->name, &found, MOTE_FOREVER);
 	if (!err)
 		err = (int)found;
 	if (!err)
-		err = mote_child_start(&k->child, o->argv, o->envp, o->fds);
+		err = child_start_in(&k->child, o->argv, o->envp, o->fds, o->cwd);
 	if (err)
 		return err;
 	if (mote_defer(child_kill, &k->child)) {
@@ -187,7 +204,7 @@ static int keeper_start(struct keeper *k, mote_node *node)
 		.flags = MOTE_LINK | MOTE_MONITOR, .ref = &k->ended, .label = "node watcher" });
 	if (!mote_pid_valid(k->watcher))
 		return mote_errno();
-	return keeper_connect(k, node);
+	return o->name[0] ? keeper_connect(k, node) : 0;
 }
 
 /* The watcher has ended, and so has the OS process: says how. */
@@ -210,18 +227,40 @@ static _Noreturn void keeper_reap(struct keeper *k)
 	mote_exit(mote_reason_error(128 + WTERMSIG(status), text));
 }
 
+static bool is_kill(const struct mote_msg *m)
+{
+	const struct mote_exit_info *e = mote_msg_exit(m);
+
+	return e && e->reason.kind == MOTE_KILLED;
+}
+
+static bool is_end_or_kill(const struct mote_msg *m, void *arg)
+{
+	return is_kill(m) || (m->type == MOTE_MSG_DOWN && mote_ref_equal(mote_msg_ref(m), *(mote_ref *)arg));
+}
+
+/* Whether the OS process has ended by the deadline; gives up when it is to be killed. */
+static bool keeper_wait(struct keeper *k, mote_deadline until)
+{
+	struct mote_msg *m = k->order->kills ? mote_receive_match(is_end_or_kill, &k->ended, until) :
+					       mote_receive_ref(k->ended, until);
+	bool ended = m && m->type == MOTE_MSG_DOWN;
+
+	mote_msg_free(m);
+	return ended;
+}
+
 /* Told to exit: the OS process first, and then for that reason. */
 static _Noreturn void keeper_stop(struct keeper *k, const struct mote_reason *why)
 {
-	struct mote_msg *m;
+	bool gently = k->order->stop_ms >= 0 && !(k->order->kills && why->kind == MOTE_KILLED);
 
-	mote_child_kill(&k->child, SIGTERM);
-	m = mote_receive_ref(k->ended, mote_in_ms(k->order->stop_ms));
-	if (!m) {
+	if (gently)
+		mote_child_kill(&k->child, k->order->stop_signal);
+	if (!gently || !keeper_wait(k, mote_in_ms(k->order->stop_ms))) {
 		mote_child_kill(&k->child, SIGKILL);
-		m = mote_receive_ref(k->ended, MOTE_FOREVER);
+		mote_msg_free(mote_receive_ref(k->ended, MOTE_FOREVER));
 	}
-	mote_msg_free(m);
 	mote_child_wait(&k->child, NULL, MOTE_FOREVER);
 	mote_undefer(child_kill, &k->child);
 	mote_exit(*why);
@@ -261,7 +300,8 @@ static void keeper(void *arg)
 	if (!k->from.ref.id)		/* its caller was gone before it could ask */
 		return;
 	k->order = m->data;
-	answer.err = keeper_start(k, &answer.node);
+	answer.err = keeper_begin(k, &answer.node);
+	answer.pid = k->child.pid;
 	if (!answer.err) {
 		mote_trap_exit(true);
 		answer.err = mote_link(self.parent);
@@ -312,21 +352,13 @@ static mote_pid start_fail(int err)
 	return MOTE_NOBODY;
 }
 
-mote_pid mote_node_start(const struct mote_node_start_opts *opts, mote_node *node, mote_deadline deadline)
+mote_pid keeper_start(const struct keeper_opts *opts, mote_node *node, pid_t *os_pid, mote_deadline deadline)
 {
-	struct mote_node_start_opts known;
-	int err = opts_copy(&known, sizeof(known), opts);
 	struct answer answer = { 0 };
-	struct mote_msg *order;
+	struct mote_msg *order = order_new(opts, deadline);
 	mote_pid pid;
+	int err;
 
-	runtime_enter("mote_node_start");	/* a foreign thread ends here */
-	runtime_leave();
-	if (!err)
-		err = start_check(&known);
-	if (err)
-		return start_fail(err);
-	order = order_new(&known, deadline);
 	if (!order)
 		return MOTE_NOBODY;
 	pid = mote_spawn_opts(&(struct mote_spawn_opts){
@@ -341,6 +373,21 @@ mote_pid mote_node_start(const struct mote_node_start_opts *opts, mote_node *nod
 		mote_exit_pid(pid, MOTE_REASON_KILL);
 		return start_fail(err);
 	}
-	*node = answer.node;
+	if (node)
+		*node = answer.node;
+	if (os_pid)
+		*os_pid = answer.pid;
 	return pid;
+}
+
+mote_pid mote_node_start(const struct mote_node_start_opts *opts, mote_node *node, mote_deadline deadline)
+{
+	struct keeper_opts keep = { 0 };
+	int err = opts_copy(&keep.start, sizeof(keep.start), opts);
+
+	runtime_enter("mote_node_start");	/* a foreign thread ends here */
+	runtime_leave();
+	if (!err)
+		err = start_check(&keep.start);
+	return err ? start_fail(err) : keeper_start(&keep, node, NULL, deadline);
 }

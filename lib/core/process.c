@@ -246,7 +246,7 @@ mote_pid process_spawn(struct scheduler *s, const struct mote_spawn_opts *opts, 
 }
 
 mote_pid process_spawn_asked(struct scheduler *s, const struct mote_spawn_opts *opts, struct signal *request,
-			     const void *caller)
+			     bool link_asker, const void *caller)
 {
 	struct process *p = process_table_full() ? NULL : process_slot_new(s);
 	mote_pid pid;
@@ -261,6 +261,9 @@ mote_pid process_spawn_asked(struct scheduler *s, const struct mote_spawn_opts *
 		err = -ENOMEM;
 	else
 		err = opts->flags & MOTE_LINK ? link_pair(s, process_self(s), p) : 0;
+	/* Last: it can't be undone. */
+	if (unlikely(link_asker) && !err)
+		err = link_to(s, p, request->msg.from) < 0 ? -ENOMEM : 0;
 	if (unlikely(err)) {
 		spawn_undo(s, p);
 		caller_fail(s, err);
@@ -395,6 +398,18 @@ bool mote_trap_exit(bool trap)
 	return old;
 }
 
+int mote_label_set(const char *label)
+{
+	struct scheduler *s = runtime_enter("mote_label_set");
+	struct extra *extra = process_extra(process_self(s));
+
+	/* release: who reads it elsewhere finds the text */
+	if (extra)
+		atomic_store_explicit(&extra->label, label, memory_order_release);
+	process_leave(s);
+	return extra ? 0 : -ENOMEM;
+}
+
 void mote_yield(void)
 {
 	struct scheduler *s = runtime_enter("mote_yield");
@@ -424,18 +439,21 @@ void mote_check(void)
 	runtime_leave();
 }
 
+static int reason_check(const struct mote_reason *reason)
+{
+	if (reason->kind > MOTE_CUSTOM || (reason->size && !reason->data))
+		return -EINVAL;
+	return reason->size > MOTE_REASON_MAX ? -EMSGSIZE : 0;
+}
+
 int mote_exit_pid(mote_pid pid, struct mote_reason reason)
 {
 	struct scheduler *s = runtime_try_enter();
 	mote_pid self = s ? process_pid(process_self(s)) : MOTE_NOBODY;
+	int err = mote_pid_valid(pid) ? reason_check(&reason) : -EINVAL;
 	struct signal *sig;
-	int err = 0;
 
-	if (!mote_pid_valid(pid) || reason.kind > MOTE_CUSTOM || (reason.size && !reason.data))
-		err = -EINVAL;
-	else if (reason.size > MOTE_REASON_MAX)
-		err = -EMSGSIZE;
-	else if (!process_absent(pid)) {
+	if (!err && !process_absent(pid)) {
 		sig = signal_exit_new(s, NULL, self, &reason);
 		if (sig) {
 			signal_send_pid(s, sig, pid, true);
@@ -535,9 +553,37 @@ PROCESS_ENTRY static void handler_last_words(struct process *p, const struct mot
 	runtime_enter("terminate");
 }
 
+int mote_exit_alias(mote_ref alias, struct mote_reason reason)
+{
+	struct scheduler *s = runtime_try_enter();
+	mote_pid self = s ? process_pid(process_self(s)) : MOTE_NOBODY;
+	mote_pid owner = { 0, alias.owner, alias.node };
+	int err = alias.id ? reason_check(&reason) : -EINVAL;
+	struct signal *sig;
+
+	if (!err && ref_owned(alias)) {
+		sig = signal_exit_new(s, NULL, self, &reason);
+		if (sig) {
+			sig->ref = alias.id;
+			sig->ref_slot = alias.slot;
+			signal_send_pid(s, sig, owner, true);
+		} else {
+			err = -ENOMEM;
+		}
+	}
+	if (s)
+		process_leave(s);
+	return err;
+}
+
 static const struct mote_reason *fatal_reason(const struct process *p)
 {
 	return &((struct mote_exit_info *)p->fatal->msg.data)->reason;
+}
+
+const struct mote_reason *process_reason(const struct process *p)
+{
+	return p->fatal ? fatal_reason(p) : &atomic_load_explicit(&p->extra, memory_order_relaxed)->reason;
 }
 
 /*

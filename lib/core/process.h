@@ -51,6 +51,7 @@ struct process {
 	bool matching : 1;			/* inside the function of a mote_receive_match() */
 	bool told : 1;				/* dying of an exit signal, not of itself */
 	bool asked : 1;				/* born with a request: process_spawn_asked() */
+	bool vague : 1;				/* may hold requests that were answered and are not marked so */
 	uint8_t state_class;			/* slab class of a handler's state */
 	_Atomic bool exiting;			/* no more names for it */
 	_Atomic bool named;			/* has or had a name; set by whoever registers it */
@@ -167,6 +168,15 @@ static inline bool process_dead(const struct process *p)
 	return atomic_load_explicit(&p->task.inbox, memory_order_acquire) == TASK_DEAD;
 }
 
+/* There may be somebody who owns that: on this node, whoever has the slot. A reference is never used again. */
+static inline bool ref_owned(mote_ref ref)
+{
+	/* relaxed: a reference that was learnt in any proper way comes after its owner's slot */
+	return !port_is_here(ref.node) ||
+	       (ref.owner < atomic_load_explicit(&process_table_used, memory_order_relaxed) &&
+		process_serial(&process_table[ref.owner]));
+}
+
 /* process.c */
 extern const struct task_hooks process_hooks __attribute__((visibility("hidden")));
 
@@ -175,11 +185,11 @@ mote_pid process_spawn_root(mote_fn fn, void *arg, const void *caller);
 
 /*
  * Spawns a process that has received the request already: its end answers it if nothing has before. With ref 0 nobody waits.
- * Takes the request, but not when it fails. If the process fails of itself, process_asked_failed() is called as its code,
- * before its cleanups.
+ * Takes the request, but not when it fails. link_asker: it is linked to who asks, if that is not the caller. If the process
+ * fails of itself, process_asked_failed() is called as its code, before its cleanups.
  */
 mote_pid process_spawn_asked(struct scheduler *s, const struct mote_spawn_opts *opts, struct signal *request,
-			     const void *caller);
+			     bool link_asker, const void *caller);
 extern void (*_Atomic process_asked_failed)(const struct mote_reason *reason) __attribute__((visibility("hidden")));
 /* The reason, and its data, may lie where cleanups overwrite them. From inside a cleanup, too: then the next one runs. */
 _Noreturn void process_exit(struct process *p, const struct mote_reason *reason);
@@ -211,6 +221,9 @@ static inline void process_fail(struct process *p, int err)
 
 /* Whose code this thread runs, also outside of the runtime; NULL: a foreign thread. */
 struct process *process_caller(void);
+
+/* What p, which is in its cleanups, dies of. */
+const struct mote_reason *process_reason(const struct process *p);
 
 void foreign_fail(int err);
 int foreign_error(void);
@@ -457,11 +470,13 @@ struct ref_table {
 	uint32_t max;
 	uint32_t free;			/* index + 1; 0: none */
 	uint32_t call;			/* index + 1 of the one whose answer mote_call() waits for; 0: it does not */
+	uint64_t asked, token;		/* see cycle.c: the call that a probe goes round a second time for */
 	struct ref_slot slots[];
 };
 
 struct ref_slot *ref_new(struct scheduler *s, struct process *p, unsigned int flags, mote_ref *ref);
 struct ref_slot *ref_find(struct process *p, uint64_t id, uint32_t slot);
+bool ref_is_alias(struct process *p, uint64_t id, uint32_t slot);	/* an active one */
 bool ref_accept(struct scheduler *s, struct process *p, struct signal *sig);	/* false: not wanted */
 void ref_consumed(struct process *p, struct signal *sig);
 void ref_release(struct process *p, struct ref_slot *slot);	/* frees it, unless messages still carry it */
@@ -490,6 +505,7 @@ bool link_broken(struct scheduler *s, struct process *p, mote_pid peer);	/* remo
 void link_insert(struct process *p, struct signal *l);				/* takes l; l->msg.from: the peer */
 struct signal *link_remove(struct process *p, mote_pid peer);			/* gives the entry; its ref is 0 if it was active */
 int link_pair(struct scheduler *s, struct process *parent, struct process *child);	/* child has no links yet */
+int link_to(struct scheduler *s, struct process *p, mote_pid peer);	/* as p does, or who makes p; 1: it was there */
 void links_tell(struct scheduler *s, struct process *p, const struct mote_reason *reason);
 
 /* spawn_on.c: the answer of a process that was spawned from another node; its data says what it is like. */

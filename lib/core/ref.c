@@ -36,6 +36,8 @@ static bool table_grow(struct process *p)
 	memset(table->slots + old, 0, (max - old) * sizeof(table->slots[0]));
 	for (uint32_t i = old; i < max; i++)
 		table->slots[i].flags = i + 1 < max ? i + 2 : 0;
+	if (!old)
+		table->call = table->asked = 0;
 	table->max = max;
 	table->free = old + 1;
 	p->refs = table;
@@ -62,6 +64,13 @@ struct ref_slot *ref_find(struct process *p, uint64_t id, uint32_t slot)
 	if (unlikely(!p->refs || slot >= p->refs->max || !id || p->refs->slots[slot].id != id))
 		return NULL;
 	return &p->refs->slots[slot];
+}
+
+bool ref_is_alias(struct process *p, uint64_t id, uint32_t slot)
+{
+	struct ref_slot *r = ref_find(p, id, slot);
+
+	return r && r->flags & REF_ALIAS;
 }
 
 void ref_release(struct process *p, struct ref_slot *slot)
@@ -167,7 +176,11 @@ bool ref_accept(struct scheduler *s, struct process *p, struct signal *sig)
 
 	if (!slot)
 		return false;
-	if (sig->kind == SIGNAL_DOWN) {
+	if (unlikely(slot->flags & REF_MANY)) {
+		/* Its owner withdraws it. */
+		if (!(slot->flags & REF_ALIAS))
+			return false;
+	} else if (sig->kind == SIGNAL_DOWN) {
 		if (!(slot->flags & REF_MONITOR))
 			return false;
 		link_settle(s, p, slot, MOTE_NOBODY);

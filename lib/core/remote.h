@@ -18,8 +18,8 @@ enum record_kind {
 	RECORD_MESSAGE = 1,	/* type; body: the payload */
 	RECORD_REQUEST,		/* likewise, to be answered to (from, ref) */
 	RECORD_REPLY,		/* to the owner of the alias (ref); to_serial 0: whoever that is */
-	RECORD_EXIT,		/* body: struct record_reason and its bytes */
-	RECORD_EXIT_LINK,	/* likewise */
+	RECORD_EXIT,		/* body: struct record_reason and its bytes; to the owner of the alias (ref), or, ref 0, to who is named */
+	RECORD_EXIT_LINK,	/* body: likewise */
 	RECORD_DOWN,		/* likewise, for the monitor or request (ref) */
 	RECORD_LINK,
 	RECORD_UNLINK,		/* ref: id of this unlink */
@@ -29,6 +29,8 @@ enum record_kind {
 	RECORD_WATCHING,	/* from: watches on behalf of a request or a name (ref) */
 	RECORD_HOLD,		/* from's mailbox is full, and a message of to's waits for it: send it no more */
 	RECORD_RESUME,		/* one such message has found room */
+	RECORD_CALL,		/* a REQUEST whose sender waits for nothing else */
+	RECORD_PROBE,		/* who waits for whom; body: see cycle.c */
 	RECORD_NAMED,		/* a MESSAGE; body: the name with its NUL, then the payload */
 	RECORD_MONITOR_NAMED,	/* a MONITOR; body: the name with its NUL */
 	RECORD_WHEREIS,		/* a REQUEST; body: likewise. REPLY: struct record_pid, serial 0: nobody's */

@@ -41,27 +41,73 @@ static enum { STOPPED, STARTING, RUNNING, STOPPING, FROZEN } state;
 static pthread_mutex_t state_mutex = PTHREAD_MUTEX_INITIALIZER;
 static void (*_Atomic log_fn)(int level, const char *text, void *arg);
 static void *log_arg;
+static _Atomic(const struct runtime_reports *) reports_above;
+static _Atomic bool stopping;
 
 bool runtime_logs(void)
 {
 	return atomic_load_explicit(&log_fn, memory_order_acquire);
 }
 
-void runtime_log(int level, const char *format, ...)
+void runtime_reports_set(const struct runtime_reports *reports)
+{
+	/* release: whoever calls them sees what they need */
+	atomic_store_explicit(&reports_above, reports, memory_order_release);
+}
+
+const struct runtime_reports *runtime_reports_get(void)
+{
+	return atomic_load_explicit(&reports_above, memory_order_acquire);
+}
+
+bool runtime_stopping(void)
+{
+	/* relaxed: a sign, no more */
+	return atomic_load_explicit(&stopping, memory_order_relaxed);
+}
+
+static void say(const struct runtime_reports *above, int level, const char *format, va_list args)
 {
 	void (*fn)(int level, const char *text, void *arg) = atomic_load_explicit(&log_fn, memory_order_acquire);
 	struct scheduler *veiled;
 	char text[1024];
+
+	if (!fn && !above)
+		return;
+	vsnprintf(text, sizeof(text), format, args);
+	veiled = runtime_veil();
+	if (fn)
+		fn(level, text, log_arg);
+	if (above)
+		above->text(level, text);
+	runtime_unveil(veiled);
+}
+
+void runtime_log(int level, const char *format, ...)
+{
 	va_list args;
 
-	if (!fn)
-		return;
 	va_start(args, format);
-	vsnprintf(text, sizeof(text), format, args);
+	say(runtime_reports_get(), level, format, args);
 	va_end(args);
-	veiled = runtime_veil();
-	fn(level, text, log_arg);
-	runtime_unveil(veiled);
+}
+
+void runtime_say(int level, const char *format, ...)
+{
+	va_list args;
+
+	va_start(args, format);
+	say(NULL, level, format, args);
+	va_end(args);
+}
+
+PROCESS_ENTRY void runtime_tell(int level, const char *text)
+{
+	void (*fn)(int level, const char *text, void *arg) = atomic_load_explicit(&log_fn, memory_order_acquire);
+
+	if (fn)
+		fn(level, text, log_arg);
+	PROCESS_ENTRY_END();
 }
 
 int opts_copy(void *to, size_t known, const void *from)
@@ -275,6 +321,7 @@ static int start(const struct mote_opts *opts, bool driven)
 		return -EBUSY;
 	}
 	state = STARTING;
+	atomic_store_explicit(&stopping, false, memory_order_relaxed);
 	log_arg = known.log_arg;
 	/* release: a worker that sees the function sees its argument */
 	atomic_store_explicit(&log_fn, known.log, memory_order_release);
@@ -359,6 +406,7 @@ int mote_stop(mote_deadline deadline, void (*alive)(mote_pid pid, const char *la
 		return -ESRCH;
 	}
 	state = STOPPING;
+	atomic_store_explicit(&stopping, true, memory_order_relaxed);
 	pthread_mutex_unlock(&state_mutex);
 
 	half = deadline.ns == INT64_MAX ? now + RUN_STOP_MS * INT64_C(500000) :

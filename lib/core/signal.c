@@ -3,6 +3,7 @@
  * Signals: how they travel, and what each does when it is taken in. All that processes do to each other goes through
  * these queues, so order per pair holds for everything, and no lock ever spans two processes.
  */
+#include "core/cycle.h"
 #include "core/edge.h"
 #include "core/node.h"
 #include "core/remote.h"
@@ -210,6 +211,7 @@ void signal_unreachable(struct scheduler *s, struct signal *sig, mote_pid to)
 	case SIGNAL_MONITOR:
 	case SIGNAL_MONITOR_NAMED:
 	case SIGNAL_REQUEST:
+	case SIGNAL_CALL:
 	case SIGNAL_WHEREIS:
 	case SIGNAL_SPAWN:
 		sig = signal_down_new(s, sig, to, ref, &noconnection);
@@ -224,7 +226,8 @@ static void exit_take(struct scheduler *s, struct process *p, struct signal *sig
 {
 	struct mote_exit_info *info = sig->msg.data;
 
-	if (sig->kind == SIGNAL_EXIT_LINK && !link_broken(s, p, info->pid)) {
+	if ((sig->kind == SIGNAL_EXIT_LINK && !link_broken(s, p, info->pid)) ||
+	    (sig->kind == SIGNAL_EXIT && sig->ref && !ref_is_alias(p, sig->ref, sig->ref_slot))) {
 		node_uncharge(sig);
 		signal_free(s, sig);
 	} else {
@@ -275,6 +278,27 @@ static void monitor_take(struct scheduler *s, struct process *p, struct signal *
 	signal_send_pid(s, signal_down_new(s, sig, process_pid(p), ref, &memory), watcher, true);
 }
 
+static void answer_take(struct scheduler *s, struct process *p, struct signal *sig)
+{
+	static const struct mote_reason normal = { .kind = MOTE_NORMAL };
+	mote_pid from = sig->msg.from;
+	struct signal *l = link_remove(p, from);
+
+	sig->kind = SIGNAL_REPLY;
+	if (ref_accept(s, p, sig))
+		mailbox_append(p, sig);
+	else
+		signal_free(s, sig);
+	/* An inactive one was on its way out. */
+	if (l && p->trap_exit && !l->ref) {
+		l = signal_exit_new(s, l, from, &normal);
+		l->kind = SIGNAL_MESSAGE;
+		mailbox_append(p, l);
+	} else if (l) {
+		signal_free(s, l);
+	}
+}
+
 void signal_take(struct scheduler *s, struct process *p, struct signal *sig)
 {
 	if (unlikely(sig->to != process_serial(p) && sig->to)) {
@@ -285,6 +309,9 @@ void signal_take(struct scheduler *s, struct process *p, struct signal *sig)
 	if (unlikely(sig->charged) && (sig->kind == SIGNAL_DOWN || sig->kind > SIGNAL_LINK) && sig->kind != SIGNAL_MONITOR)
 		node_uncharge(sig);
 	switch (sig->kind) {
+	case SIGNAL_ANSWER:
+		answer_take(s, p, sig);
+		break;
 	case SIGNAL_MESSAGE:
 	case SIGNAL_REQUEST:
 	case SIGNAL_COUNTED:
@@ -334,6 +361,9 @@ void signal_take(struct scheduler *s, struct process *p, struct signal *sig)
 	case SIGNAL_HOLD:
 	case SIGNAL_RESUME:
 		hold_take(s, p, sig);
+		break;
+	case SIGNAL_PROBE:
+		cycle_probe(s, p, sig);
 		break;
 	case SIGNAL_FD:
 		fd_attach((int)sig->msg.type, &p->task);

@@ -17,6 +17,7 @@ enum signal_kind {
 	SIGNAL_FOREIGN,		/* a MESSAGE of another node: charged until it leaves the mailbox, then a plain one */
 	SIGNAL_FOREIGN_REQUEST,	/* a REQUEST, likewise */
 	SIGNAL_REPLY,		/* a message to the alias (ref) */
+	SIGNAL_ANSWER,		/* a REPLY, the last that its sender does: it also ends a link, with normal */
 	SIGNAL_COUNTED,		/* a MESSAGE that counts for its receiver's limit, until it leaves the mailbox */
 	SIGNAL_COUNTED_REQUEST,	/* a REQUEST, likewise */
 	SIGNAL_DOWN,		/* to the owner of the monitor (ref) */
@@ -33,13 +34,17 @@ enum signal_kind {
 	SIGNAL_SWEEP,		/* a node has gone: edge.c; ref: its number */
 	SIGNAL_HOLD,		/* to a sender: that mailbox (msg.from, of another node) is full, for now */
 	SIGNAL_RESUME,
+	SIGNAL_PROBE,		/* who waits for whom: cycle.c */
 	SIGNAL_FD,		/* a descriptor changes hands: msg.type */
 	/* Only ever on their way to another node; see remote.h. */
+	SIGNAL_CALL,		/* a REQUEST of one that waits in mote_call() */
 	SIGNAL_NAMED,
 	SIGNAL_MONITOR_NAMED,
 	SIGNAL_WHEREIS,
 	SIGNAL_SPAWN,
 };
+
+enum signal_held { HELD = 1, HELD_PASSED /* a request that others may answer, too */ };
 
 /*
  * One block: header and payload, so that a small message is two cache lines. `to` is for the way; in the mailbox and
@@ -55,7 +60,7 @@ struct signal {
 	uint32_t ref_slot;
 	uint8_t kind;
 	uint8_t class;			/* of the slab, or SLAB_NONE */
-	bool held;			/* in its receiver's list of held messages */
+	uint8_t held;			/* in its receiver's list of held messages: enum signal_held */
 	bool charged;			/* to msg.from's node: see node_charge() */
 	struct mote_msg msg;
 	char payload[] __attribute__((aligned(16)));
@@ -78,7 +83,7 @@ static inline struct signal *signal_new(struct scheduler *s, enum signal_kind ki
 	sig->ref = 0;
 	sig->kind = kind;
 	sig->class = class;
-	sig->held = false;
+	sig->held = 0;
 	sig->charged = false;
 	sig->msg.size = (uint32_t)size;
 	sig->msg.data = sig->payload;

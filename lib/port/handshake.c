@@ -8,7 +8,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#define MAGIC		0x6d6f7431u		/* "mot1": changes with the meaning of anything shared */
+#define MAGIC		0x6d6f7432u		/* "mot2": changes with the meaning of anything shared */
 
 #ifndef SO_PEERPIDFD
 #define SO_PEERPIDFD	77			/* Linux 6.5 */

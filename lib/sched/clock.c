@@ -43,6 +43,17 @@ int64_t clock_now(void)
 	return clock_elsewise();
 }
 
+int64_t clock_coarse(void)
+{
+	struct timespec t;
+
+	/* relaxed: as above */
+	if (unlikely(atomic_load_explicit(&kind, memory_order_relaxed) != REAL))
+		return clock_elsewise();
+	clock_gettime(CLOCK_MONOTONIC_COARSE, &t);
+	return t.tv_sec * INT64_C(1000000000) + t.tv_nsec;
+}
+
 void clock_make_virtual(int64_t now)
 {
 	atomic_store_explicit(&virtual_now, now, memory_order_relaxed);

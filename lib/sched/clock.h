@@ -12,6 +12,7 @@
 #include <stdint.h>
 
 int64_t clock_now(void);		/* ns; CLOCK_MONOTONIC, unless virtual */
+int64_t clock_coarse(void);		/* the same at the last tick of the kernel's: up to 10 ms behind, and cheap */
 int64_t clock_real(void);		/* CLOCK_MONOTONIC: for waits that are the system's */
 
 /* For replay.c. All but clock_let_go() on the driver's thread. */

@@ -51,7 +51,7 @@ struct task {
 	_Atomic uint64_t inbox;
 	_Atomic uint64_t serial;	/* which tenant of this slot; written by the spawner only */
 	_Atomic uint8_t pending;	/* set after something was pushed that must act at the next runtime call */
-	_Atomic uint8_t limited;	/* core's: its mailbox has a limit */
+	_Atomic uint8_t marks;		/* core's: enum process_marks */
 	_Atomic uint8_t interrupt;	/* enum task_interrupt */
 	uint8_t nokill;			/* core's: depth of sections in which it must not be interrupted */
 	uint32_t slot;
