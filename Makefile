@@ -43,9 +43,15 @@ LIB_SRC := $(call machine,$(wildcard $(foreach room,$(ROOMS),lib/$(room)/*.c lib
 LIB_OBJ := $(LIB_SRC:%=$(BUILD)/obj/%.o)
 BENCH_OBJ := $(patsubst %,$(BUILD)/obj/%.o,$(wildcard tools/bench/*.c))
 KV_OBJ := $(patsubst %,$(BUILD)/obj/%.o,$(wildcard examples/kv/*.c))
-EXAMPLES := $(patsubst %.c,$(BUILD)/%,$(wildcard examples/*.c)) $(if $(KV_OBJ),$(BUILD)/examples/kv)
+# Only jobs wants SQLite (libsqlite3-dev): without, it is left out.
+SQLITE := $(shell echo '\#include <sqlite3.h>' | $(CC) $(CPPFLAGS) $(CFLAGS) -E - >/dev/null 2>&1 && echo yes)
+JOBS_OBJ := $(if $(SQLITE),$(patsubst %,$(BUILD)/obj/%.o,$(wildcard examples/jobs/*.c)))
+JOBS := $(if $(JOBS_OBJ),$(BUILD)/examples/jobs)
+JOBS_STEPS := $(if $(JOBS_OBJ),$(BUILD)/selftests/jobs/steps)
+EXAMPLES := $(patsubst %.c,$(BUILD)/%,$(wildcard examples/*.c)) $(if $(KV_OBJ),$(BUILD)/examples/kv) $(JOBS)
 # A folder below selftests/ has programs that tests start; but kmod/ is built the kernel's way, with what make fetches.
-TESTS := $(patsubst %.c,$(BUILD)/%,$(filter-out selftests/kmod/%,$(wildcard selftests/*.c selftests/*/*.c)))
+TESTS := $(patsubst %.c,$(BUILD)/%,$(filter-out selftests/kmod/% $(if $(SQLITE),,selftests/jobs/%),\
+	$(wildcard selftests/*.c selftests/*/*.c)))
 BENCH := $(if $(BENCH_OBJ),$(BUILD)/tools/mote-bench)
 
 # One short line per command; none with make -s, all of it with V=1.
@@ -55,6 +61,7 @@ say = $(if $(V),,@$(if $(findstring s,$(filter-out -%,$(firstword $(MAKEFLAGS)))
 .DELETE_ON_ERROR:
 
 all: lib $(BENCH) $(EXAMPLES) selftests
+	@$(if $(SQLITE),:,echo 'examples/jobs and its tests are left out: there is no sqlite3.h (libsqlite3-dev)')
 
 lib: $(BUILD)/libmote.a $(BUILD)/libmote.so $(BUILD)/mote.pc
 
@@ -99,7 +106,9 @@ $(BUILD)/mote.pc: lib/mote.pc.in FORCE
 # Our own programs take the static library: they run from the build directory, and tests may look inside.
 $(BENCH): $(BENCH_OBJ)
 $(BUILD)/examples/kv: $(KV_OBJ)
-$(filter-out $(BUILD)/examples/kv,$(EXAMPLES)) $(TESTS): $(BUILD)/%: $(BUILD)/obj/%.c.o
+$(JOBS) $(JOBS_STEPS): $(JOBS_OBJ)
+$(JOBS) $(JOBS_STEPS): LDLIBS += -lsqlite3
+$(filter-out $(BUILD)/examples/kv $(JOBS),$(EXAMPLES)) $(TESTS): $(BUILD)/%: $(BUILD)/obj/%.c.o
 $(BENCH) $(EXAMPLES) $(TESTS): $(BUILD)/libmote.a
 	@mkdir -p $(@D)
 	$(call say,LD)$(CC) $(ALL_LDFLAGS) -o $@ $(filter %.o,$^) $(BUILD)/libmote.a $(LDLIBS) -lm
@@ -177,5 +186,5 @@ help:				## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1|\2/p' Makefile | awk -F'|' '{ printf "make %-24s %s\n", $$1, $$2 }'
 	@echo 'CC=clang SAN=asan|tsan ATTACK=1 BUILD=dir CROSS_COMPILE=aarch64-linux-gnu- PREFIX= DESTDIR='
 
--include $(patsubst %.o,%.d,$(LIB_OBJ) $(BENCH_OBJ) $(KV_OBJ) \
+-include $(patsubst %.o,%.d,$(LIB_OBJ) $(BENCH_OBJ) $(KV_OBJ) $(JOBS_OBJ) \
 	$(TESTS:$(BUILD)/%=$(BUILD)/obj/%.c.o) $(EXAMPLES:$(BUILD)/%=$(BUILD)/obj/%.c.o))

@@ -18,11 +18,17 @@
 #include <mote/os.h>		/* OS processes and POSIX signals */
 #include <mote/field.h>		/* pairs of key and value */
 #include <mote/log.h>		/* the log */
+#include <mote/telemetry.h>	/* events for whoever measures */
 #include <mote/program.h>	/* programs as children of supervisors */
 #include <mote/node.h>		/* processes of other OS processes */
 #include <mote/server.h>	/* servers: gen_server */
 #include <mote/sys.h>		/* looking into servers */
+#include <mote/statem.h>	/* state machines: gen_statem */
+#include <mote/event.h>		/* event managers: gen_event */
+#include <mote/agent.h>		/* agents */
 #include <mote/supervisor.h>	/* supervisors */
 #include <mote/task.h>		/* tasks: async, await, streams */
+#include <mote/registry.h>	/* processes under keys of any bytes */
+#include <mote/pg.h>		/* groups of processes, across nodes */
 
 #endif

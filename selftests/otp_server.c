@@ -5,7 +5,7 @@
 #include <mote/server.h>
 #include <mote/sys.h>
 
-enum { INCR = 1, GET, LATER, ANSWER_NOW, EXIT_WITH, RETURN_EXIT, CRASH, CONTINUE, IDLE, TOLD, WAIT, KEEP };
+enum { INCR = 1, GET, LATER, ANSWER_NOW, EXIT_WITH, RETURN_EXIT, CRASH, CONTINUE, IDLE, IDLE_LONG, TOLD, WAIT, KEEP };
 
 enum how { FINE, IGNORE, FAIL, CRASH_IN_INIT, EXIT_IN_INIT, HANG, STOP_IN_INIT, CONTINUE_IN_INIT, IDLE_IN_INIT };
 
@@ -96,7 +96,8 @@ static void counter_call(struct counter *c, struct mote_from from, const struct 
 		mote_reply(from, CONTINUE, NULL, 0);
 		break;
 	case IDLE:
-		EXPECT_EQ(mote_server_timeout(mote_in_ms(20), IDLE), 0);
+	case IDLE_LONG:
+		EXPECT_EQ(mote_server_timeout(mote_in_ms(m->type == IDLE ? 20 : 60000), IDLE), 0);
 		mote_reply(from, IDLE, NULL, 0);
 		break;
 	}
@@ -365,6 +366,12 @@ static void timeouts(void)
 	mote_sys_statistics(pid, true, PATIENCE);
 	mote_sleep(mote_in_ms(60));
 	EXPECT(log_is(pid, "itccoccocctc"));
+	/* One that has come is not taken for the next, either. */
+	EXPECT_EQ(mote_call(pid, IDLE, NULL, 0, NULL, PATIENCE), 0);
+	mote_sys_suspend(pid, PATIENCE);
+	mote_msg_free(mote_receive_ref(mote_request(pid, IDLE_LONG, NULL, 0), mote_in_ms(60)));
+	mote_sys_resume(pid, PATIENCE);
+	EXPECT(log_is(pid, "itccoccocctcccc"));
 	put_down(pid);
 }
 

@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: MIT OR GPL-2.0 */
 /*
- * Schedules as crontab(5) has them: minute, hour, day of month, month, day of week; in UTC, so that no hour comes twice or
- * not at all.
+ * Schedules as crontab(5) has them: minute, hour, day of month, month, day of week; in UTC, so that no hour comes
+ * twice or not at all.
  */
 #include "jobs.h"
 
 #include <strings.h>
 #include <time.h>
 
-static const char *const month_names[] = { "jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec" };
+static const char *const month_names[] = { "jan", "feb", "mar", "apr", "may", "jun",
+					   "jul", "aug", "sep", "oct", "nov", "dec" };
 static const char *const day_names[] = { "sun", "mon", "tue", "wed", "thu", "fri", "sat" };
 
 static const struct field {

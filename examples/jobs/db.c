@@ -4,7 +4,7 @@
  */
 #include "jobs.h"
 
-#define APPLICATION_ID "0x6d6a6f62"	/* "mjob" */
+#define APPLICATION_ID 1835691874	/* "mjob" */
 
 static const char schema[] =
 	"CREATE TABLE jobs ("
@@ -37,31 +37,13 @@ static const char schema[] =
 	" backoff_ms INTEGER NOT NULL,"
 	" timeout_ms INTEGER NOT NULL,"
 	" next_at INTEGER NOT NULL);"
-	"PRAGMA application_id = " APPLICATION_ID ";"
-	"PRAGMA user_version = 1;";
+	"PRAGMA application_id = 1835691874;";
 
 static void note_error(struct db *db, int code)
 {
-	if (db->err)
+	if (db->err || !code)
 		return;
-	switch (code & 0xff) {
-	case SQLITE_BUSY:
-	case SQLITE_LOCKED:
-		db->err = -EBUSY;
-		break;
-	case SQLITE_CORRUPT:
-	case SQLITE_NOTADB:
-		db->err = -EBADMSG;
-		break;
-	case SQLITE_FULL:
-		db->err = -ENOSPC;
-		break;
-	case SQLITE_NOMEM:
-		db->err = -ENOMEM;
-		break;
-	default:
-		db->err = -EIO;
-	}
+	db->err = code == SQLITE_CORRUPT || code == SQLITE_NOTADB ? -EBADMSG : code == SQLITE_BUSY ? -EBUSY : -EIO;
 	snprintf(db->text, sizeof(db->text), "%s", db->sql ? sqlite3_errmsg(db->sql) : sqlite3_errstr(code));
 }
 
@@ -85,8 +67,7 @@ static sqlite3_stmt *query_bind(struct db *db, const char *sql, const char *form
 			break;
 		}
 	}
-	if (code)
-		note_error(db, code);
+	note_error(db, code);
 	return query;
 }
 
@@ -156,56 +137,35 @@ int db_transaction(struct db *db, const struct op *op, const void *in, struct ou
 	return err;
 }
 
-/* A new file is made a database of jobs; anybody else's is left alone. */
 static int create(struct db *db, const void *in, struct out *out)
 {
 	(void)in, (void)out;
-	if (number(db, "PRAGMA application_id") == strtol(APPLICATION_ID, NULL, 16)) {
-		if (number(db, "PRAGMA user_version") == 1)
-			return 0;
-		snprintf(db->text, sizeof(db->text), "made by another version of jobs");
-	} else if (!db->err && !number(db, "SELECT count(*) FROM sqlite_schema")) {
-		int code = db->err ? SQLITE_OK : sqlite3_exec(db->sql, schema, NULL, NULL, NULL);
-
-		if (code)
-			note_error(db, code);
-		return db->err;
-	} else if (!db->err) {
-		snprintf(db->text, sizeof(db->text), "a database, but not of jobs");
-	}
-	return db->err ? db->err : -EBADMSG;
+	/* Somebody else's is left alone. */
+	if (!number(db, "SELECT count(*) FROM sqlite_schema") && !db->err)
+		note_error(db, sqlite3_exec(db->sql, schema, NULL, NULL, NULL));
+	return 0;
 }
 
 int db_open(struct db *db, const char *path, bool may_create)
 {
 	static const struct op op = { "create", create };
-	int code = sqlite3_open_v2(path, &db->sql, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX |
-				   (may_create ? SQLITE_OPEN_CREATE : 0), NULL);
-	int err;
+	int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | (may_create ? SQLITE_OPEN_CREATE : 0);
 
 	db->err = 0;
-	if (code) {
-		note_error(db, code);
+	note_error(db, sqlite3_open_v2(path, &db->sql, flags, NULL));
+	if (db->err)
 		return db->err;
-	}
 	sqlite3_busy_timeout(db->sql, BUSY_MS);
-	sqlite3_extended_result_codes(db->sql, 1);
 	db_do(db, "PRAGMA synchronous = FULL", "");
-	err = db->err;
-	if (!err)
-		err = db_transaction(db, &op, NULL, NULL);
-	if (!err) {
-		/* Of no effect but for the first; two at a time, and one may be told that it is busy. */
-		for (int tries = 0; tries < 100; tries++) {
-			db->err = 0;
-			db_do(db, "PRAGMA journal_mode = WAL", "");
-			if (db->err != -EBUSY)
-				break;
-			sqlite3_sleep(50);
-		}
-		err = db->err;
+	if (may_create && number(db, "PRAGMA application_id") != APPLICATION_ID && !db->err)
+		db_transaction(db, &op, NULL, NULL);
+	if (number(db, "PRAGMA application_id") != APPLICATION_ID && !db->err) {
+		snprintf(db->text, sizeof(db->text), "a database, but not of jobs");
+		db->err = -EBADMSG;
 	}
-	return err;
+	if (may_create)
+		db_do(db, "PRAGMA journal_mode = WAL", "");
+	return db->err;
 }
 
 int db_check(struct db *db)

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT OR GPL-2.0 */
 /*
- * jobs: background jobs, on mote. A job is a command line in an SQLite database; it is run until it ends with exit status
- * 0, again and again with growing pauses, or until its attempts are used up: then it is a dead letter. docs/jobs.md says
- * what is promised.
+ * jobs: background jobs, on mote. A job is a command line in an SQLite database; it is run until it ends with exit
+ * status 0, again and again with growing pauses, or until its attempts are used up: then it is a dead letter.
+ * docs/jobs.md says what is promised.
  *
  *   root (rest_for_one)            serve.c
  *    |- store                      store.c: owns the connection; every transaction by way of it (db.c, queue.c)
@@ -17,15 +17,16 @@
  *                          |                  |  and attempts are left      last attempt
  *                          `--- after a pause-+-------------------------> dead
  *
- * Each arrow is one transaction. While a job is executing somebody has a lease on it, renewed by the worker. Whoever dies,
- * kill -9 and power cut included, renews nothing, and when the lease is over the reaper of any server puts the job back.
- * Each take gives a new token; what a worker says with an old one is void.
+ * Each arrow is one transaction. While a job is executing somebody has a lease on it, renewed by the worker. Whoever
+ * dies, kill -9 and power cut included, renews nothing, and when the lease is over the reaper of any server puts the
+ * job back. Each take gives a new token; what a worker says with an old one is void.
  */
 #ifndef JOBS_H
 #define JOBS_H
 
 #include <errno.h>
 #include <mote.h>
+#include <mote/supervisor.h>
 #include <sqlite3.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -53,8 +54,7 @@ struct settings {
 		int workers;
 	} queues[QUEUES_MAX];
 	int nr_queues;
-	int argc;
-	char **argv;
+	char owner[64];			/* who has the leases: for people */
 	int status;			/* of the program */
 };
 
@@ -148,7 +148,7 @@ void serve_main(void *arg);
 /* leash.c: what stands between a worker and its program */
 int leash_main(char **argv);
 
-/* command.c: the command line */
-int command_main(int argc, char **argv);
+/* command.c: all other commands; 2: wrong */
+int command_main(int argc, char **argv, const struct mote_opts *opts);
 
 #endif

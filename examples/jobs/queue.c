@@ -59,8 +59,8 @@ static int renew(struct db *db, const void *in, struct out *out)
 }
 
 /*
- * The pause is backoff * 2^(attempt - 1), a day at most, and by up to a quarter longer or shorter: what has failed together
- * is not to come back together.
+ * The pause is backoff * 2^(attempt - 1), a day at most, and by up to a quarter longer or shorter: what has failed
+ * together is not to come back together.
  */
 #define SETTLE	"state = CASE WHEN attempt >= max_attempts THEN 'dead' ELSE 'waiting' END,"		\
 		" finished_at = CASE WHEN attempt >= max_attempts THEN ?1 END, owner = NULL, lease_until = NULL,"

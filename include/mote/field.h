@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT OR GPL-2.0 */
 /*
- * mote/field.h: pairs of key and value, which logs and telemetry carry. An array of them ends with one whose key is NULL:
+ * mote/field.h: pairs of key and value, which logs and telemetry carry. An array of them ends with one whose key is
+ * NULL:
  *
  *	MOTE_FIELDS(mote_field_text("user", name), mote_field_int("tries", 3))
  */

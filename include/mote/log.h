@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT OR GPL-2.0 */
 /*
- * mote/log.h: the log. Events have a level (enum mote_log_level, mote/runtime.h), a text and metadata; handlers, added while
- * the program runs, say what becomes of them. None is there unless the program adds one: until then they go to
- * mote_opts.log, or nowhere. It is Erlang's logger; docs/otp.md says where it differs.
+ * mote/log.h: the log. Events have a level (enum mote_log_level, mote/runtime.h), a text and metadata; handlers,
+ * added while the program runs, say what becomes of them. None is there unless the program adds one: until then they
+ * go to mote_opts.log, or nowhere. It is Erlang's logger; docs/otp.md says where it differs.
  *
- * Filters, formatters and the functions of handlers run in the process that logs. One that crashes, or exits, ends that
- * process, and is removed; that is logged.
+ * Filters, formatters and the functions of handlers run in the process that logs. One that crashes, or exits, ends
+ * that process, and is removed; that is logged.
  */
 #ifndef MOTE_LOG_H
 #define MOTE_LOG_H
@@ -34,9 +34,9 @@ static inline bool mote_log_enabled(int level)
 }
 
 /*
- * mote_log(MOTE_LOG_ERROR, "%s: no such table", name): logs, with file and line. Arguments are evaluated only if the level
- * is enabled. mote_log_with(level, fields, format, ...): with metadata of the event's own. Any thread; may wait, up to 5 s,
- * for a handler that can't keep up.
+ * mote_log(MOTE_LOG_ERROR, "%s: no such table", name): logs, with file and line. Arguments are evaluated only if the
+ * level is enabled. mote_log_with(level, fields, format, ...): with metadata of the event's own. Any thread; may
+ * wait, up to 5 s, for a handler that can't keep up.
  */
 #define mote_log(level, ...) mote_log_with(level, NULL, __VA_ARGS__)
 #define mote_log_with(level, fields, ...)							\
@@ -46,7 +46,10 @@ static inline bool mote_log_enabled(int level)
 			mote_log_write(level, &mote_log_site_, fields, __VA_ARGS__);		\
 	} while (0)
 
-/* What these macros call. site and fields may be NULL; borrows all. Texts are cut at MOTE_LOG_TEXT_MAX bytes. Any thread. */
+/*
+ * What these macros call. site and fields may be NULL; borrows all. Texts are cut at MOTE_LOG_TEXT_MAX bytes. Any
+ * thread.
+ */
 #define MOTE_LOG_TEXT_MAX 8192
 MOTE_API void mote_log_write(int level, const struct mote_log_site *site, const struct mote_field *fields,
 			     const char *format, ...) __attribute__((format(printf, 4, 5)));
@@ -55,17 +58,17 @@ MOTE_API void mote_log_write(int level, const struct mote_log_site *site, const 
 MOTE_API const char *mote_log_level_name(int level);
 
 /*
- * The primary level: events below it cost a load and a compare. At first MOTE_LOG_NOTICE, as in Erlang. Any thread. -EINVAL.
- * Follow logger:set_primary_config(level, L).
+ * The primary level: events below it cost a load and a compare. At first MOTE_LOG_NOTICE, as in Erlang. Any thread.
+ * -EINVAL. Follow logger:set_primary_config(level, L).
  */
 MOTE_API int mote_log_set_level(int level);
 MOTE_API int mote_log_level(void);
 
 /*
- * Metadata of the calling process: part of each event that it logs from now on. set replaces all of it, NULL: none; update
- * adds, and replaces what has the same key. What fields point to is copied. 0, -ENOMEM. get: borrowed until the next set or
- * update; NULL: none. Processes that it spawns do not inherit it. Follow logger:set_process_metadata/1,
- * update_process_metadata/1, get_process_metadata/0.
+ * Metadata of the calling process: part of each event that it logs from now on. set replaces all of it, NULL: none;
+ * update adds, and replaces what has the same key. What fields point to is copied. 0, -ENOMEM. get: borrowed until
+ * the next set or update; NULL: none. Processes that it spawns do not inherit it. Follow
+ * logger:set_process_metadata/1, update_process_metadata/1, get_process_metadata/0.
  */
 MOTE_API int mote_log_metadata_set(const struct mote_field *fields);
 MOTE_API int mote_log_metadata_update(const struct mote_field *fields);
@@ -115,9 +118,9 @@ MOTE_API int mote_log_filter_add(const char *handler, const struct mote_log_filt
 MOTE_API int mote_log_filter_remove(const char *handler, const char *id);
 
 /*
- * Formatters write an event to buf, as snprintf() does: at most size bytes with the NUL; returns how many it would have
- * been, without. mote_log_format_line, the default: "2026-11-22T22:22:11.123456+00:00 error: text key=value\n", one line
- * whatever the text holds. mote_log_format_json: one JSON object, and "\n". Any thread.
+ * Formatters write an event to buf, as snprintf() does: at most size bytes with the NUL; returns how many it would
+ * have been, without. mote_log_format_line, the default: "2026-11-22T22:22:11.123456+00:00 error: text key=value\n",
+ * one line whatever the text holds. mote_log_format_json: one JSON object, and "\n". Any thread.
  */
 typedef int (*mote_log_format_fn)(const struct mote_log_event *e, char *buf, size_t size, void *arg);
 MOTE_API int mote_log_format_line(const struct mote_log_event *e, char *buf, size_t size, void *arg);
@@ -136,13 +139,17 @@ struct mote_log_handler {
 	void *config;
 };
 
-/* 0, -EEXIST, -EINVAL, -E2BIG, -ENOMEM. Any thread; it stays when the runtime is stopped. Follows logger:add_handler/3. */
+/*
+ * 0, -EEXIST, -EINVAL, -E2BIG, -ENOMEM. Any thread; it stays when the runtime is stopped. Follows
+ * logger:add_handler/3.
+ */
 MOTE_API int mote_log_handler_add(const struct mote_log_handler *handler);
 
 /*
- * Writes events to a file or descriptor, from a process of its own, in OTP's way: while its queue is short, those who log
- * do not wait; from sync_qlen on each waits until its event is written; from drop_qlen on events are dropped; at flush_qlen
- * the queue is thrown away. In bursts at most burst_max events in burst_ms are written. What it does so is written, too.
+ * Writes events to a file or descriptor, from a process of its own, in OTP's way: while its queue is short, those who
+ * log do not wait; from sync_qlen on each waits until its event is written; from drop_qlen on events are dropped; at
+ * flush_qlen the queue is thrown away. In bursts at most burst_max events in burst_ms are written. What it does so is
+ * written, too.
  */
 struct mote_log_writer {
 	size_t size;
@@ -165,22 +172,24 @@ struct mote_log_writer {
 };
 
 /*
- * Returns when it is ready. 0; what opening says; -EEXIST, -EINVAL, -E2BIG, -ENOMEM, -EAGAIN. It lives until it is removed,
- * or the runtime stops: then it goes last, when all is written. Follows logger_std_h.
+ * Returns when it is ready. 0; what opening says; -EEXIST, -EINVAL, -E2BIG, -ENOMEM, -EAGAIN. It lives until it is
+ * removed, or the runtime stops: then it goes last, when all is written. Follows logger_std_h.
  */
 MOTE_API int mote_log_writer_add(const struct mote_log_writer *writer);
 
 /*
- * Removes a handler with its filters. A writer has written what was logged before when this returns. 0; -ENOENT. A writer:
- * processes only. Follows logger:remove_handler/1.
+ * Removes a handler with its filters. A writer has written what was logged before when this returns. 0; -ENOENT. A
+ * writer: processes only. Follows logger:remove_handler/1.
  */
 MOTE_API int mote_log_handler_remove(const char *id);
 
 /* 0; -ENOENT, -EINVAL. Any thread. Follows logger:set_handler_config(Id, level, L). */
 MOTE_API int mote_log_handler_set_level(const char *id, int level);
 
-/* Waits until a writer has written all that was logged before, and, to a file, fdatasync(2). 0; -ENOENT, -EINVAL (no writer),
- * -ETIMEDOUT, -EPIPE; what writing said last. Follows logger_std_h:filesync/1. */
+/*
+ * Waits until a writer has written all that was logged before, and, to a file, fdatasync(2). 0; -ENOENT, -EINVAL (no
+ * writer), -ETIMEDOUT, -EPIPE; what writing said last. Follows logger_std_h:filesync/1.
+ */
 MOTE_API int mote_log_writer_sync(const char *id, mote_deadline deadline);
 
 enum mote_log_mode { MOTE_LOG_ASYNC, MOTE_LOG_SYNC, MOTE_LOG_DROP };

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR GPL-2.0 */
 /*
- * mote/program.h: programs as children of supervisors. A keeper, a process here, starts an OS process, puts what it prints
- * into the log line by line, and ends when it does, with its exit status as the reason.
+ * mote/program.h: programs as children of supervisors. A keeper, a process here, starts an OS process, puts what it
+ * prints into the log line by line, and ends when it does, with its exit status as the reason.
  */
 #ifndef MOTE_PROGRAM_H
 #define MOTE_PROGRAM_H
@@ -27,14 +27,14 @@ struct mote_program {
 };
 
 /*
- * Starts the program, linked to the caller by way of its keeper, *keeper. Returns when it runs; when it is to be a node, when
- * it is connected. The keeper ends when the OS process does: normally for exit status 0, else with MOTE_ERROR and a text that
- * says what ("exit status 3", "signal 9 (SIGKILL)"; code: the status, or 128 + the signal's number). Told to exit, or when
- * the caller ends, it sends the signal, waits, kills, and ends for the reason it was told; killed, it kills.
- * What the program printed before its end is in the log before the keeper ends; what those print that it left behind, is not
- * waited for.
- * 0, or: -ENOENT, -EACCES and what else execve(2) says; -ENOTDIR, -ENOENT (cwd); -EINVAL, -E2BIG, -EMFILE, -ENOMEM, -EAGAIN;
- * of a node also what mote_node_start() says. Follows Elixir's MuonTrap.Daemon and Erlang's open_port({spawn_executable}).
+ * Starts the program, linked to the caller by way of its keeper, *keeper. Returns when it runs; when it is to be a
+ * node, when it is connected. The keeper ends when the OS process does: normally for exit status 0, else with
+ * MOTE_ERROR and a text that says what ("exit status 3", "signal 9 (SIGKILL)"; code: the status, or 128 + the
+ * signal's number). Told to exit, or when the caller ends, it sends the signal, waits, kills, and ends for the reason
+ * it was told; killed, it kills. What the program printed before its end is in the log before the keeper ends; what
+ * those print that it left behind, is not waited for. 0, or: -ENOENT, -EACCES and what else execve(2) says; -ENOTDIR,
+ * -ENOENT (cwd); -EINVAL, -E2BIG, -EMFILE, -ENOMEM, -EAGAIN; of a node also what mote_node_start() says. Follows
+ * Elixir's MuonTrap.Daemon and Erlang's open_port({spawn_executable}).
  */
 MOTE_API int mote_program_start_link(const struct mote_program *program, mote_pid *keeper);
 

@@ -18,6 +18,7 @@
 MOTE_BEGIN_DECLS
 
 struct mote_registry;
+struct mote_registry_entry;
 
 enum mote_registry_keys {
 	MOTE_REGISTRY_UNIQUE,		/* one entry per key */
@@ -67,7 +68,6 @@ MOTE_API int mote_registry_register(struct mote_registry *r, const void *key, si
  * Takes away all entries of the caller under key, or those for which match() is true; and the link, if none is left in this
  * registry. How many they were; -ESRCH. Follow Registry.unregister/2, unregister_match/4.
  */
-struct mote_registry_entry;
 MOTE_API int64_t mote_registry_unregister(struct mote_registry *r, const void *key, size_t key_size);
 MOTE_API int64_t mote_registry_unregister_match(struct mote_registry *r, const void *key, size_t key_size,
 						bool (*match)(const struct mote_registry_entry *e, void *arg), void *arg);
@@ -108,7 +108,8 @@ struct mote_registry_entry {
  * -ESRCH, -ENOMEM. Any thread. Follow Registry.match/4, select/2, keys/2, values/3.
  */
 typedef bool (*mote_registry_fn)(const struct mote_registry_entry *e, void *arg);
-MOTE_API int64_t mote_registry_match(struct mote_registry *r, const void *key, size_t key_size, mote_registry_fn fn, void *arg);
+MOTE_API int64_t mote_registry_match(struct mote_registry *r, const void *key, size_t key_size, mote_registry_fn fn,
+				     void *arg);
 MOTE_API int64_t mote_registry_select(struct mote_registry *r, mote_registry_fn fn, void *arg);
 MOTE_API int64_t mote_registry_keys(struct mote_registry *r, mote_pid pid, mote_registry_fn fn, void *arg);
 MOTE_API int64_t mote_registry_values(struct mote_registry *r, const void *key, size_t key_size, mote_pid pid,

@@ -32,6 +32,7 @@ struct start {
 	struct mote_child *child;
 	const char *const *argv, *const *envp;
 	const int *fds;
+	const char *cwd;
 };
 
 static int start_actions(posix_spawn_file_actions_t *actions, const int *fds, int copies[3])
@@ -83,6 +84,8 @@ static int64_t start_child(void *arg)
 	err = start_attributes(&attr);
 	if (!err)
 		err = start_actions(&actions, st->fds, copies);
+	if (!err && st->cwd)
+		err = -posix_spawn_file_actions_addchdir_np(&actions, st->cwd);
 	if (!err)
 		err = -posix_spawnp(&pid, st->argv[0], &actions, &attr, (char *const *)st->argv,
 				    st->envp ? (char *const *)st->envp : environ);
@@ -106,9 +109,10 @@ static int64_t start_child(void *arg)
 	return 0;
 }
 
-int mote_child_start(struct mote_child *child, const char *const argv[], const char *const envp[], const int fds[3])
+int child_start_in(struct mote_child *child, const char *const argv[], const char *const envp[], const int fds[3],
+		   const char *cwd)
 {
-	struct start st = { .child = child, .argv = argv, .envp = envp, .fds = fds };
+	struct start st = { .child = child, .argv = argv, .envp = envp, .fds = fds, .cwd = cwd };
 	int64_t result = 0;
 	struct call c;
 	int err;
@@ -118,6 +122,11 @@ int mote_child_start(struct mote_child *child, const char *const argv[], const c
 	if (!err)
 		err = call_blocking(&c, start_child, &st, &result);
 	return (int)call_end(&c, err ? err : result);
+}
+
+int mote_child_start(struct mote_child *child, const char *const argv[], const char *const envp[], const int fds[3])
+{
+	return child_start_in(child, argv, envp, fds, NULL);
 }
 
 /* True: the child has ended, and *status is what wait(2) would give. */

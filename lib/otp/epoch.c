@@ -23,12 +23,9 @@ static size_t nr_collected, collected_bytes;
 static uint64_t turns[MAX_READERS];	/* when `waiting` began to: odd ones have to change */
 static unsigned int nr_turns;
 
-/* Foreign threads rarely switch stacks: the address of anything on them tells threads apart well enough. */
-static __thread unsigned char mine;
-
 static struct lock *foreign_lock(void)
 {
-	uint64_t hash = (uintptr_t)&mine * 0x9e3779b97f4a7c15ull;
+	uint64_t hash = (uintptr_t)worker_self() * 0x9e3779b97f4a7c15ull;
 
 	return &foreign[hash >> 60].lock;
 }
@@ -110,12 +107,15 @@ void epoch_retire(struct garbage *g, void (*fn)(struct garbage *g), size_t size)
 
 void epoch_forget(void)
 {
+	/* Somebody was changing the lists: half of one is nothing to free. */
+	if (atomic_load_explicit(&lock.taken, memory_order_relaxed)) {
+		collected = waiting = NULL;
+		nr_collected = collected_bytes = 0;
+	}
 	lock = (struct lock){ 0 };
 	for (int i = 0; i < FOREIGN; i++)
 		foreign[i].lock = (struct lock){ 0 };
 	for (int i = 0; i < MAX_READERS; i++)
 		atomic_store_explicit(&epoch_readers[i].turn, 0, memory_order_relaxed);
-	/* What was collected may be half a list: the parent's it was, and stays so. */
-	collected = waiting = NULL;
-	nr_collected = collected_bytes = 0;
+	nr_turns = 0;
 }

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: MIT OR GPL-2.0 */
 /*
- * otp/report.h: what supervisors and servers report of their own, by way of the logger (mote/log.h): the crash, supervisor
- * and progress reports of OTP.
+ * otp/report.h: what supervisors and servers report of their own, by way of the log (mote/log.h): the supervisor and
+ * progress reports of OTP, and the last words of behaviours. Crash reports need no help: each abnormal end of a
+ * process makes one. By processes, in their own context. Nothing of the program's runs: a process apart hands them to
+ * the handlers.
  */
 #ifndef OTP_REPORT_H
 #define OTP_REPORT_H
@@ -10,7 +12,7 @@
 #include <mote/message.h>
 
 enum report_context {
-	REPORT_PROGRESS,		/* a child was started; level info */
+	REPORT_PROGRESS,		/* a child was started; level info, which the log leaves out by default */
 	REPORT_START_ERROR,		/* it could not be; level error, as all below */
 	REPORT_CHILD_TERMINATED,
 	REPORT_SHUTDOWN_ERROR,		/* it ended otherwise than told */

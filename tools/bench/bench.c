@@ -42,6 +42,7 @@ struct series {
 static const struct bench *const groups[] = {
 	bench_messages, bench_receive, bench_spawn, bench_memory, bench_timers, bench_skynet, bench_echo,
 	bench_kv, bench_two, bench_supervise, bench_neighbour, bench_node, bench_overseer, bench_activation, bench_task,
+	bench_registry, bench_supervisor,
 };
 
 static double seconds = 0.25;

@@ -19,7 +19,7 @@ struct bench {
 
 extern const struct bench bench_messages[], bench_receive[], bench_spawn[], bench_memory[], bench_timers[],
 	bench_skynet[], bench_echo[], bench_kv[], bench_two[], bench_supervise[], bench_neighbour[], bench_node[],
-	bench_overseer[], bench_activation[], bench_task[];
+	bench_overseer[], bench_activation[], bench_task[], bench_registry[], bench_supervisor[];
 
 /* Those that two.c runs with two schedulers as well. */
 void bench_fanin_run(void *arg);

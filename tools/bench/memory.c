@@ -10,33 +10,23 @@
 
 #define N 1000000
 
-static struct bench_gate gate;
-
 struct counter {
 	uint64_t calls, seed;
 };
 
-static int counter_init(void *state, void *arg)
+static int counter_init(struct counter *c, void *arg)
 {
-	((struct counter *)state)->seed = (uintptr_t)arg;
-	bench_gate_pass(&gate);
+	c->seed = (uintptr_t)arg;
 	return 0;
 }
 
-static void counter_call(void *state, struct mote_from from, const struct mote_msg *m)
+static void counter_call(struct counter *c, struct mote_from from, const struct mote_msg *m)
 {
-	struct counter *c = state;
-
 	c->calls++;
 	mote_reply(from, m->type, c, sizeof(*c));
 }
 
-static const struct mote_handler_ops counter_ops = {
-	.size = sizeof(counter_ops),
-	.state_size = sizeof(struct counter),
-	.init = counter_init,
-	.call = counter_call,
-};
+MOTE_SERVER(counter, struct counter, .init = counter_init, .handle_call = counter_call);
 
 static void memory_server(void *arg)
 {
@@ -46,13 +36,8 @@ static void memory_server(void *arg)
 	(void)arg;
 	memset(pids, 1, N * sizeof(*pids));	/* its pages are ours, not the servers' */
 	before = bench_rss();
-	bench_gate_open(&gate, N);
-	for (uintptr_t i = 0; i < N; i++) {
-		pids[i] = mote_spawn_opts(&(struct mote_spawn_opts){
-			.size = sizeof(struct mote_spawn_opts), .handler = &counter_ops, .arg = (void *)i });
-	}
-	bench_gate_wait(&gate);
-	mote_yield();
+	for (uintptr_t i = 0; i < N; i++)
+		bench_check(mote_server_start(&counter.ops, (void *)i, NULL, &pids[i]) == 0, "a server starts");
 	after = bench_rss();
 	for (uint64_t i = 0; i < N; i += 997) {
 		struct mote_msg *m;
@@ -66,6 +51,8 @@ static void memory_server(void *arg)
 	bench_figure("memory_server", (double)(after - before) / N, "B", 0);
 	bench_done();
 }
+
+static struct bench_gate gate;
 
 static void stackful(void *arg)
 {

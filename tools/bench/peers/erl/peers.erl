@@ -40,6 +40,8 @@ bench("calls") -> calls();
 bench("call") -> call();
 bench("cast") -> cast();
 bench("supervise_exit") -> supervise();
+bench("supervisor_exit") -> supervisor_exit();
+bench("supervisor_tree") -> supervisor_tree();
 bench("neighbour_" ++ Bad = Name) -> beside(Name, Bad);
 bench("neighbours_" ++ Bad = Name) -> beside(Name, Bad);
 bench("echo") -> echo();
@@ -240,8 +242,11 @@ memory(Name, F) ->
 
 %% --- calls
 
-init([]) -> {ok, 0}.
+init([]) -> {ok, 0};
+init({worker, Client}) -> Client ! {here, self()}, {ok, 0};
+init({supervisor, Flags, Children}) -> {ok, {Flags, Children}}.
 handle_call(B, _From, S) -> {reply, payload(seed(B)), S}.
+handle_cast(exit, S) -> {stop, told_to, S};
 handle_cast(B, S) -> S = seed(B), {noreply, S + 1}.
 
 call(Server, N, Timeout) ->
@@ -382,6 +387,34 @@ worker() ->
         {'$gen_call', From, B} -> gen_server:reply(From, payload(seed(B))), worker();
         exit -> exit(told_to)
     end.
+
+%% With the library's supervisor. It keeps the times of its restarts in a list, so that one sees a hundred of them at most.
+supervisor_exit() ->
+    logger:set_primary_config(level, none),
+    put(seed, 0),
+    Child = #{id => worker, start => {gen_server, start_link, [?MODULE, {worker, self()}, []]}},
+    rate("supervisor_exit", 100, fun() ->
+        {ok, S} = supervisor:start_link(?MODULE, {supervisor, #{intensity => 200, period => 5}, [Child]}),
+        Last = lists:foldl(fun(_, P) -> gen_server:cast(P, exit), next_worker() end, next_worker(),
+                           lists:seq(1, 100)),
+        gen_server:stop(S),
+        false = is_process_alive(Last) end).
+
+next_worker() ->
+    N = get(seed),
+    put(seed, N + 1),
+    receive {here, P} -> call(P, N, 5000), P end.
+
+supervisor_tree() ->
+    logger:set_primary_config(level, none),
+    Leaves = [#{id => I, start => {gen_server, start_link, [?MODULE, [], []]}} || I <- lists:seq(1, 100)],
+    Inner = [#{id => I, type => supervisor,
+               start => {supervisor, start_link, [?MODULE, {supervisor, #{}, Leaves}]}} || I <- lists:seq(1, 100)],
+    rate("supervisor_tree", 10000, fun() ->
+        {ok, S} = supervisor:start_link(?MODULE, {supervisor, #{}, Inner}),
+        true = erlang:system_info(process_count) > 10100,
+        gen_server:stop(S),
+        true = erlang:system_info(process_count) < 100 end).
 
 %% --- neighbours: every millisecond a call is due; measured is how late its answer is there.
 
