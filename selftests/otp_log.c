@@ -292,7 +292,8 @@ static void formatters(void)
 	int n;
 
 	n = mote_log_format_line(&e, got, sizeof(got), NULL);
-	snprintf(want, sizeof(want), "2023-11-14T22:13:20.000042+00:00 warning: one, two \"q\"\\x1b[31m \\xff \xc3\xa9 \\xc2\\x9b "
+	snprintf(want, sizeof(want),
+		 "2023-11-14T22:13:20.000042+00:00 warning: one, two \"q\"\\x1b[31m \\xff \xc3\xa9 \\xc2\\x9b "
 		 "nul\\x00end pid=<7.6.5> a b=\"x y\\\\\\\"\" w=word i=-3 r=0.5 t=true z=\n");
 	if (!EXPECT(!strcmp(got, want)))
 		test_note("%s# %s", got, want);

@@ -158,7 +158,8 @@ static void output(void)
 	EXPECT(!strcmp(out.lines[0].program, "sh"));
 	/* Too long: cut; exactly as long: not. */
 	listen_anew();
-	EXPECT_EQ(start_with(&(struct mote_program){ .line_max = 10 }, "printf '0123456789abcdefghijKLM\\n012345678\\nx'", &keeper), 0);
+	EXPECT_EQ(start_with(&(struct mote_program){ .line_max = 10 },
+			     "printf '0123456789abcdefghijKLM\\n012345678\\nx'", &keeper), 0);
 	EXPECT(ended(keeper, MOTE_NORMAL, 0, NULL));
 	EXPECT_EQ(out.n, 5);
 	EXPECT(has_line("0123456789", "stdout") && has_line("abcdefghij", "stdout") && has_line("KLM", "stdout"));
@@ -272,11 +273,13 @@ static void stopping(void)
 	EXPECT(ended(keeper, MOTE_ERROR, 7, "why"));
 	EXPECT(has_line("usr", "stdout"));
 	/* One that does not listen is killed. */
-	EXPECT_EQ(start_with(&(struct mote_program){ .stop_ms = 20 }, "trap '' TERM; echo up3; while :; do sleep 0.01; done", &keeper), 0);
+	EXPECT_EQ(start_with(&(struct mote_program){ .stop_ms = 20 },
+			     "trap '' TERM; echo up3; while :; do sleep 0.01; done", &keeper), 0);
 	EXPECT(wait_line("up3"));
 	mote_exit_pid(keeper, MOTE_REASON_SHUTDOWN);
 	EXPECT(ended(keeper, MOTE_SHUTDOWN, 0, NULL));
-	EXPECT_EQ(start_with(&(struct mote_program){ .stop_ms = -1 }, "trap '' TERM; echo up4; while :; do sleep 0.01; done", &keeper), 0);
+	EXPECT_EQ(start_with(&(struct mote_program){ .stop_ms = -1 },
+			     "trap '' TERM; echo up4; while :; do sleep 0.01; done", &keeper), 0);
 	EXPECT(wait_line("up4"));
 	mote_exit_pid(keeper, MOTE_REASON_SHUTDOWN);
 	EXPECT(ended(keeper, MOTE_SHUTDOWN, 0, NULL));
@@ -307,7 +310,8 @@ static void parent_of_program(void *arg)
 {
 	mote_pid keeper;
 
-	start_with(&(struct mote_program){ .stop_ms = 3600000 }, "trap '' TERM; echo up; while :; do sleep 0.01; done", &keeper);
+	start_with(&(struct mote_program){ .stop_ms = 3600000 }, "trap '' TERM; echo up; while :; do sleep 0.01; done",
+		   &keeper);
 	*(mote_pid *)arg = keeper;
 	mote_receive(MOTE_FOREVER);
 }
@@ -412,7 +416,8 @@ static void leaves_nothing(void)
 			mote_exit_pid(keeper, i % 4 ? MOTE_REASON_SHUTDOWN : MOTE_REASON_KILL);
 		mote_msg_free(mote_receive_type(MOTE_MSG_EXIT, PATIENCE));
 	}
-	for (int i = 0; i < 10000 && (fds_open() > before || waitid(P_ALL, 0, &(siginfo_t){ 0 }, WEXITED | WNOHANG | WNOWAIT) == 0);
+	for (int i = 0; i < 10000 && (fds_open() > before || waitid(P_ALL, 0, &(siginfo_t){ 0 },
+								    WEXITED | WNOHANG | WNOWAIT) == 0);
 	     i++)
 		mote_sleep(mote_in_ms(1));
 	EXPECT_EQ(fds_open(), before);
@@ -446,7 +451,8 @@ static void killed_in_the_middle(void)
 		mote_sleep(mote_in_us(test_random(&seed) % 4000));
 		put_down(pid);
 	}
-	for (int i = 0; i < 20000 && (fds_open() > before || waitid(P_ALL, 0, &(siginfo_t){ 0 }, WEXITED | WNOHANG | WNOWAIT) == 0);
+	for (int i = 0; i < 20000 && (fds_open() > before || waitid(P_ALL, 0, &(siginfo_t){ 0 },
+								    WEXITED | WNOHANG | WNOWAIT) == 0);
 	     i++)
 		mote_sleep(mote_in_ms(1));
 	EXPECT_EQ(fds_open(), before);

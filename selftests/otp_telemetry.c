@@ -33,7 +33,8 @@ static void text_of(char *to, size_t size, const struct mote_field *f)
 	}
 }
 
-static int hear(const char *event, const struct mote_field *measurements, const struct mote_field *metadata, void *config)
+static int hear(const char *event, const struct mote_field *measurements, const struct mote_field *metadata,
+		void *config)
 {
 	struct heard *h = config;
 
@@ -141,7 +142,8 @@ static void listing(void)
 
 /* --- handlers that fail --- */
 
-static int refuse(const char *event, const struct mote_field *measurements, const struct mote_field *metadata, void *config)
+static int refuse(const char *event, const struct mote_field *measurements, const struct mote_field *metadata,
+		  void *config)
 {
 	(void)event;
 	(void)measurements;
@@ -150,7 +152,8 @@ static int refuse(const char *event, const struct mote_field *measurements, cons
 	return -EIO;
 }
 
-static int leave(const char *event, const struct mote_field *measurements, const struct mote_field *metadata, void *config)
+static int leave(const char *event, const struct mote_field *measurements, const struct mote_field *metadata,
+		 void *config)
 {
 	(void)event;
 	(void)measurements;
@@ -159,7 +162,8 @@ static int leave(const char *event, const struct mote_field *measurements, const
 	mote_exit(mote_reason_error(EPROTO, "by the handler"));
 }
 
-static int crash(const char *event, const struct mote_field *measurements, const struct mote_field *metadata, void *config)
+static int crash(const char *event, const struct mote_field *measurements, const struct mote_field *metadata,
+		 void *config)
 {
 	static int *volatile nowhere = (int *)8;
 
@@ -182,7 +186,8 @@ static int wait_for_ever(const char *event, const struct mote_field *measurement
 	return 0;
 }
 
-static int nest(const char *event, const struct mote_field *measurements, const struct mote_field *metadata, void *config)
+static int nest(const char *event, const struct mote_field *measurements, const struct mote_field *metadata,
+		void *config)
 {
 	(void)event;
 	(void)measurements;
@@ -227,7 +232,8 @@ static void failing(void)
 	EXPECT_EQ(mote_telemetry_attach("leaves", "ev", leave, NULL), 0);
 	execute_alone(MOTE_ERROR);
 	EXPECT_EQ(heard[0].n, 2);
-	EXPECT(strstr(heard[0].text, "handler_id=leaves;") && strstr(heard[0].text, "event_name=ev;kind=exit;reason=error 71: "));
+	EXPECT(strstr(heard[0].text, "handler_id=leaves;") && strstr(heard[0].text,
+								     "event_name=ev;kind=exit;reason=error 71: "));
 	EXPECT_EQ(mote_telemetry_detach("leaves"), -ENOENT);
 	execute_alone(MOTE_NORMAL);
 
@@ -265,7 +271,8 @@ static void crashing(void)
 #endif
 	memset(heard, 0, sizeof(heard));
 	EXPECT_EQ(mote_telemetry_attach("failure", "telemetry.handler.failure", hear, &heard[0]), 0);
-	EXPECT_EQ(mote_telemetry_attach_many("bad", (const char *const[]){ "other", "ev" }, 2, crash, &heard[2], count_removed),
+	EXPECT_EQ(mote_telemetry_attach_many("bad", (const char *const[]){ "other", "ev" }, 2, crash, &heard[2],
+					     count_removed),
 		  0);
 	execute_alone(MOTE_SIGNAL);
 	EXPECT_EQ(heard[0].n, 1);
@@ -356,7 +363,8 @@ static void without_runtime(void)
 	pid_t pid;
 
 	memset(heard, 0, sizeof(heard));
-	EXPECT_EQ(mote_telemetry_attach_many("a", (const char *const[]){ "ev", "w.stop" }, 2, hear, &heard[0], count_removed), 0);
+	EXPECT_EQ(mote_telemetry_attach_many("a", (const char *const[]){ "ev", "w.stop" }, 2, hear, &heard[0],
+					     count_removed), 0);
 	execute(NULL);
 	EXPECT_EQ(heard[0].n, 2);
 	EXPECT_EQ(mote_telemetry_span("w", NULL, work, NULL), 42);
@@ -377,7 +385,8 @@ static void without_runtime(void)
 static _Atomic bool enough;
 static _Atomic int wrong, ran, freed;
 
-static int busy(const char *event, const struct mote_field *measurements, const struct mote_field *metadata, void *config)
+static int busy(const char *event, const struct mote_field *measurements, const struct mote_field *metadata,
+		void *config)
 {
 	(void)event;
 	(void)measurements;

@@ -12,7 +12,8 @@
 
 MOTE_BEGIN_DECLS
 
-enum mote_field_kind { MOTE_FIELD_TEXT, MOTE_FIELD_INT, MOTE_FIELD_REAL, MOTE_FIELD_BOOL, MOTE_FIELD_PID, MOTE_FIELD_POINTER };
+enum mote_field_kind { MOTE_FIELD_TEXT, MOTE_FIELD_INT, MOTE_FIELD_REAL, MOTE_FIELD_BOOL, MOTE_FIELD_PID,
+		       MOTE_FIELD_POINTER };
 
 /* Borrows key and text. */
 struct mote_field {

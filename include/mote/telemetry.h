@@ -19,7 +19,8 @@ MOTE_BEGIN_DECLS
  * system_time (ns), metadata handler_id, handler_config, event_name, kind ("error", "crash", "exit") and reason. A
  * crash ends the process that executed the event, as any.
  */
-typedef int (*mote_telemetry_fn)(const char *event, const struct mote_field *measurements, const struct mote_field *metadata,
+typedef int (*mote_telemetry_fn)(const char *event, const struct mote_field *measurements,
+				 const struct mote_field *metadata,
 				 void *config);
 
 /*
@@ -29,7 +30,8 @@ typedef int (*mote_telemetry_fn)(const char *event, const struct mote_field *mea
  * handlers stay when the runtime is stopped. Follow telemetry:attach/4, attach_many/4.
  */
 MOTE_API int mote_telemetry_attach(const char *id, const char *event, mote_telemetry_fn fn, void *config);
-MOTE_API int mote_telemetry_attach_many(const char *id, const char *const *events, size_t nr_events, mote_telemetry_fn fn,
+MOTE_API int mote_telemetry_attach_many(const char *id, const char *const *events, size_t nr_events,
+					mote_telemetry_fn fn,
 					void *config, void (*removed)(void *config));
 
 /*
@@ -49,7 +51,8 @@ struct mote_telemetry_handler {
  * one of "db.query", not of "dbx"; "": of all. visit must not attach or detach. Any thread. Follows
  * telemetry:list_handlers/1.
  */
-MOTE_API void mote_telemetry_handlers(const char *prefix, bool (*visit)(const struct mote_telemetry_handler *h, void *arg),
+MOTE_API void mote_telemetry_handlers(const char *prefix, bool (*visit)(const struct mote_telemetry_handler *h,
+									void *arg),
 				      void *arg);
 
 /* For mote_telemetry_execute() alone: how many handlers there are. */
@@ -66,7 +69,8 @@ MOTE_API extern int mote_telemetry_gate;
 		if (__atomic_load_n(&mote_telemetry_gate, __ATOMIC_RELAXED))		\
 			mote_telemetry_run(event, measurements, metadata);		\
 	} while (0)
-MOTE_API void mote_telemetry_run(const char *event, const struct mote_field *measurements, const struct mote_field *metadata);
+MOTE_API void mote_telemetry_run(const char *event, const struct mote_field *measurements,
+				 const struct mote_field *metadata);
 
 /*
  * Executes "prefix.start" (monotonic_time, system_time), calls fn, and executes "prefix.stop" (duration,

@@ -257,6 +257,7 @@ mote_pid process_spawn_asked(struct scheduler *s, const struct mote_spawn_opts *
 		return MOTE_NOBODY;
 	}
 	process_init(s, p, opts, caller);
+	p->arg = request;
 	if (opts->label && !process_extra(p))
 		err = -ENOMEM;
 	else
@@ -513,13 +514,18 @@ static void process_bury(struct scheduler *s, struct process *p, const struct mo
 	}
 	if (limited(p))
 		limit_close(s, p);
-	mailbox_end(s, p, reason);
-	held_end(s, p, reason);
-	refs_end(s, p);
+	if (p->first)
+		mailbox_end(s, p, reason);
+	if (p->held)
+		held_end(s, p, reason);
+	if (p->refs)
+		refs_end(s, p);
 	node_watch_end(p);
 	counter_add(&counts[s->index].ended, 1);
-	links_tell(s, p, reason);
-	watchers_tell(s, p, reason);
+	if (p->links)
+		links_tell(s, p, reason);
+	if (p->watchers)
+		watchers_tell(s, p, reason);
 	edges_end(p);
 	if (unlikely(p->root))
 		runtime_root_ended(reason);

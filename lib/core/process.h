@@ -184,7 +184,7 @@ mote_pid process_spawn(struct scheduler *s, const struct mote_spawn_opts *opts, 
 mote_pid process_spawn_root(mote_fn fn, void *arg, const void *caller);
 
 /*
- * Spawns a process that has received the request already: its end answers it if nothing has before. With ref 0 nobody waits.
+ * Spawns a process that has received the request already, its arg: its end answers it if nothing has before. With ref 0 nobody waits.
  * Takes the request, but not when it fails. link_asker: it is linked to who asks, if that is not the caller. If the process
  * fails of itself, process_asked_failed() is called as its code, before its cleanups.
  */

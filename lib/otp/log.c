@@ -213,7 +213,8 @@ void log_dispatch(struct mote_log_event *e)
 }
 
 /* text ends with NUL here. */
-static void event(int level, int report, const struct mote_log_site *site, const struct mote_field *fields, const char *text,
+static void event(int level, int report, const struct mote_log_site *site, const struct mote_field *fields,
+		  const char *text,
 		  size_t size)
 {
 	struct mote_log_event e = { .level = level, .report = report, .time_us = log_time(), .text = text, .text_size = size,
@@ -240,7 +241,8 @@ static bool in_vain(void)
 	return !runtime_logs() && !runtime_reports_get();
 }
 
-void log_event(int level, int report, const struct mote_log_site *site, const struct mote_field *fields, const char *text,
+void log_event(int level, int report, const struct mote_log_site *site, const struct mote_field *fields,
+	       const char *text,
 	       size_t size)
 {
 	char few[SHORT_TEXT], *copy = few;
@@ -263,7 +265,8 @@ void log_event(int level, int report, const struct mote_log_site *site, const st
 		scratch_free(copy);
 }
 
-void mote_log_write(int level, const struct mote_log_site *site, const struct mote_field *fields, const char *format, ...)
+void mote_log_write(int level, const struct mote_log_site *site, const struct mote_field *fields,
+		    const char *format, ...)
 {
 	char few[SHORT_TEXT], *text = few;
 	va_list args;

@@ -52,7 +52,8 @@ void log_hook_report(const struct log_hook *hook);
 /* log.c: for all filters and handlers, on behalf of the caller; text and fields as they are. */
 void log_dispatch(struct mote_log_event *e);
 /* With time, pid, the metadata of the calling process. text need not end with NUL. */
-void log_event(int level, int report, const struct mote_log_site *site, const struct mote_field *fields, const char *text,
+void log_event(int level, int report, const struct mote_log_site *site, const struct mote_field *fields,
+	       const char *text,
 	       size_t size);
 int64_t log_time(void);
 

@@ -109,7 +109,8 @@ static size_t padded(size_t size)
 	return (size + 15) & ~(size_t)15;
 }
 
-static void event_send(int level, int report, mote_pid who, const struct mote_field *fields, const char *text, size_t size)
+static void event_send(int level, int report, mote_pid who, const struct mote_field *fields, const char *text,
+		       size_t size)
 {
 	struct mote_msg *m = mote_msg_new(LOG_EVENT, sizeof(struct distant) + padded(size + 1) + fields_size(fields));
 	struct distant *d;

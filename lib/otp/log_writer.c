@@ -101,7 +101,8 @@ mote_pid log_writer_pid(const struct log_writer *w)
 
 /* --- by those who log --- */
 
-PROCESS_ENTRY static int call_format(const struct mote_log_writer *opts, const struct mote_log_event *e, char *buf, size_t size)
+PROCESS_ENTRY static int call_format(const struct mote_log_writer *opts, const struct mote_log_event *e,
+				     char *buf, size_t size)
 {
 	int n = opts->format(e, buf, size, opts->format_arg);
 

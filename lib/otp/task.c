@@ -135,13 +135,19 @@ struct signal *task_ask(struct scheduler *s, const struct mote_task_opts *o)
 int task_spawn(struct scheduler *s, const struct mote_task_opts *o, struct signal *request, unsigned int flags,
 	       bool link_owner, const void *caller, mote_pid *pid)
 {
-	struct mote_spawn_opts opts = { .fn = task_main, .arg = request, .flags = flags, .label = o->label,
-					.stack_size = o->stack_size, .priority = o->priority };
+	static const struct mote_spawn_opts plain = { .fn = task_main }, linked = { .fn = task_main, .flags = MOTE_LINK };
+	struct mote_spawn_opts opts;
+	const struct mote_spawn_opts *known = &opts;
 
 	/* relaxed: a constant; the spawn publishes it */
 	if (unlikely(!atomic_load_explicit(&process_asked_failed, memory_order_relaxed)))
 		atomic_store_explicit(&process_asked_failed, task_failed, memory_order_relaxed);
-	*pid = process_spawn_asked(s, &opts, request, link_owner, caller);
+	if (likely(!o->label && !o->stack_size && !o->priority))
+		known = flags ? &linked : &plain;
+	else
+		opts = (struct mote_spawn_opts){ .fn = task_main, .flags = flags, .label = o->label,
+						 .stack_size = o->stack_size, .priority = o->priority };
+	*pid = process_spawn_asked(s, known, request, link_owner, caller);
 	if (likely(mote_pid_valid(*pid)))
 		return 0;
 	signal_free(s, request);

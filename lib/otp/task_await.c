@@ -61,15 +61,15 @@ static int await(const char *name, struct mote_task_result *result, int64_t dead
 {
 	struct scheduler *s = runtime_enter(name);
 	struct process *self = process_self(s);
+	mote_ref ref = result->task.ref;
 	struct mote_msg *m;
 
 	if (unlikely(!task_owned(self, result->task))) {
 		runtime_leave_on(s);
 		return result->err = -EPERM;
 	}
-	task_give_way(s, self, result->task.ref, deadline);
-	s = scheduler_self();
-	m = mailbox_receive_ref(s, self, result->task.ref, deadline);
+	task_give_way(s, self, ref, deadline);
+	m = mailbox_receive_ref(scheduler_self(), self, ref, deadline);
 	s = scheduler_self();
 	task_settle(s, self, result, m);
 	task_spend_and_leave(s);

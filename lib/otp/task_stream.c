@@ -51,9 +51,7 @@ PROCESS_ENTRY static bool enter_next(bool (*next)(void *it, void **item), void *
 /* Whoever ends takes them along, as links would; a normal end, too. */
 static void stream_orphan(void *arg)
 {
-	struct process *self = process_caller();
-	struct mote_reason why = self->fatal ? ((struct mote_exit_info *)self->fatal->msg.data)->reason :
-			  atomic_load_explicit(&self->extra, memory_order_relaxed)->reason;
+	struct mote_reason why = *process_reason(process_caller());
 	struct mote_task_stream *stream = arg;
 
 	if (why.kind == MOTE_NORMAL)

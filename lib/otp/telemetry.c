@@ -30,7 +30,8 @@ struct handler {
 static void handler_free(struct hook *hook);
 static void handler_failed(struct hook *hook, const void *at);
 
-static struct hook_set handlers = { .mutex = PTHREAD_MUTEX_INITIALIZER, .free = handler_free, .failed = handler_failed };
+static struct hook_set handlers = { .mutex = PTHREAD_MUTEX_INITIALIZER, .free = handler_free,
+				    .failed = handler_failed };
 
 int mote_telemetry_gate;
 
@@ -212,7 +213,8 @@ static int64_t system_time(void)
 
 static void tell_failure(const struct handler *h, const char *event, const char *kind, const char *reason)
 {
-	mote_log(MOTE_LOG_ERROR, "Handler %s has failed and has been detached. Event=%s Class=%s Reason=%s", h->id, event, kind,
+	mote_log(MOTE_LOG_ERROR, "Handler %s has failed and has been detached. Event=%s Class=%s Reason=%s", h->id,
+		 event, kind,
 		 reason);
 	mote_telemetry_execute("telemetry.handler.failure",
 			       MOTE_FIELDS(mote_field_int("monotonic_time", mote_now().ns),
@@ -303,7 +305,8 @@ PROCESS_ENTRY static bool call_visit(bool (*visit)(const struct mote_telemetry_h
 	return more;
 }
 
-void mote_telemetry_handlers(const char *prefix, bool (*visit)(const struct mote_telemetry_handler *h, void *arg), void *arg)
+void mote_telemetry_handlers(const char *prefix, bool (*visit)(const struct mote_telemetry_handler *h,
+							       void *arg), void *arg)
 {
 	struct hook_walk walk;
 	bool more = true;
