@@ -30,5 +30,6 @@
 #include <mote/task.h>		/* tasks: async, await, streams */
 #include <mote/registry.h>	/* processes under keys of any bytes */
 #include <mote/pg.h>		/* groups of processes, across nodes */
+#include <mote/pubsub.h>	/* messages to all who subscribe to a topic */
 
 #endif

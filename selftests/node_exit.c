@@ -165,15 +165,57 @@ static void names_are_gone(void)
 	peer_stop(&b);
 }
 
+enum { ALIAS = 1, WITHDRAW, WITHDRAWN };
+
+static void alias_owner(const void *args, size_t size)
+{
+	mote_ref alias = mote_alias(0);
+	struct mote_msg *m;
+
+	if (!EXPECT(size == sizeof(mote_pid)))
+		return;
+	mote_send(*(const mote_pid *)args, ALIAS, &alias, sizeof(alias));
+	m = mote_receive_type(WITHDRAW, PATIENCE);
+	EXPECT_EQ(mote_unalias(alias), 1);
+	mote_send(*(const mote_pid *)args, WITHDRAWN, NULL, 0);
+	mote_msg_free(m);
+	mote_msg_free(mote_receive_type(WITHDRAW, PATIENCE));
+}
+
+static void to_an_alias(void)
+{
+	struct peer b;
+
+	peer_start(&b, "b");
+	for (int withdraw = 0; withdraw < 2; withdraw++) {
+		mote_ref down, alias = { 0 };
+		mote_pid p = peer_spawn(&b, "alias_owner", MOTE_MONITOR, &down);
+		struct mote_msg *m = mote_receive_type(ALIAS, PATIENCE);
+
+		if (EXPECT(m))
+			alias = *(mote_ref *)m->data;
+		mote_msg_free(m);
+		if (withdraw) {
+			mote_send(p, WITHDRAW, NULL, 0);
+			EXPECT(got_type(WITHDRAWN));
+		}
+		EXPECT_EQ(mote_exit_alias(alias, mote_reason_error(EIO, "by alias")), 0);
+		mote_send(p, WITHDRAW, NULL, 0);
+		EXPECT(got_down(down, p, withdraw ? MOTE_NORMAL : MOTE_ERROR));
+	}
+	peer_stop(&b);
+}
+
 int main(int argc, char **argv)
 {
-	static const struct entry entries[] = { ENTRY(computes), { 0 } };
+	static const struct entry entries[] = { ENTRY(computes), ENTRY(alias_owner), { 0 } };
 
 	if (nodes_begin(argc, argv, entries))
 		return nodes_other();
 	nodes_case("the table of exit signals, both ways", all_rows);
 	nodes_case("messages, then EXIT, then DOWN", order);
 	nodes_case("kill ends what computes", kill_acts);
+	nodes_case("to an alias, while it is active", to_an_alias);
 	nodes_case("who gets DOWN finds the name gone", names_are_gone);
 	return nodes_done();
 }

@@ -237,7 +237,8 @@ static void extra_arguments(void)
 static void template_args(void)
 {
 	static const char fixed[16] = "template";
-	struct mote_child_spec spec = { .id = "told", .server = &telling.ops, .arg = (void *)fixed, .arg_size = 16 }, *got;
+	struct mote_child_spec spec = {
+		.id = "told", .server = &telling.ops, .arg = (void *)fixed, .arg_size = 16 }, *got;
 	char own[32] = "own";
 	mote_pid sup, pid;
 	struct mote_child_info *all;
@@ -266,6 +267,7 @@ static void template_args(void)
 
 static void template_pointer(void)
 {
+	static const char text[] = "0123456789abcdef0123456789abcdef0123456789abcde";
 	const struct mote_child_spec pointer = KID("a"), none = { .fn = tells };
 	mote_pid sup, pid;
 
@@ -280,8 +282,8 @@ static void template_pointer(void)
 	EXPECT_EQ(mote_dynamic_start_link(DYNAMIC(.extra_size = 1), &pid), -EINVAL);
 	EXPECT_EQ(mote_dynamic_start_link(DYNAMIC(.auto_shutdown = MOTE_AUTO_ANY_SIGNIFICANT), &pid), -EINVAL);
 	sup = dynamic_start(DYNAMIC(.child = &none));
-	EXPECT_EQ(mote_dynamic_start_arg(sup, "0123456789abcdef0123456789abcdef0123456789abcde", 48, &pid, PATIENCE), 0);
-	EXPECT(told("0123456789abcdef0123456789abcdef0123456789abcde", NULL, NULL));
+	EXPECT_EQ(mote_dynamic_start_arg(sup, text, sizeof(text), &pid, PATIENCE), 0);
+	EXPECT(told(text, NULL, NULL));
 	EXPECT_EQ(mote_dynamic_start_arg(sup, NULL, 0, &pid, PATIENCE), 0);
 	EXPECT(got_type(9));
 	sup_stop(sup);

@@ -411,6 +411,7 @@ static void going(void)
 	mote_send(mgr, BAD_RETURN, "d", 1);
 	until_has(mgr, "five", 5);
 	/* those that are left are told of the manager's end, before it has ended */
+	settle(mgr);
 	diary_clear();
 	stop(mgr);
 	EXPECT(wrote("eT"));
@@ -638,6 +639,75 @@ static void stuck(void)
 	stop(mgr);
 }
 
+static void deletes(void *arg)
+{
+	EXPECT_EQ(mote_event_delete_handler(*(mote_pid *)arg, "gone", NULL, 0, NULL, PATIENCE), -EPIPE);
+}
+
+/* An apart handler is killed while it is about to be deleted: what the manager learns of its end is for nobody else. */
+static void gone_already(void)
+{
+	struct mote_event_handler here = { .id = "here", .ops = &recorder, .arg = "h" };
+	mote_pid mgr = manager_new(), pid, apart = MOTE_NOBODY, deleter;
+	mote_ref ref;
+
+	EXPECT_EQ(mote_event_add_handler(mgr, &here, PATIENCE), 0);
+	EXPECT_EQ(add(mgr, "gone", "g"), 0);
+	for (pid = MOTE_NOBODY; mote_pid_valid(pid = mote_process_next(pid));) {
+		if (!mote_pid_equal(pid, mgr) && !mote_pid_equal(pid, mote_self()))
+			apart = pid;
+	}
+	EXPECT_EQ(mote_sys_suspend(mgr, PATIENCE), 0);
+	deleter = mote_spawn_monitor(deletes, &mgr, &ref);
+	while (!test_info(mgr).mailbox)
+		mote_sleep(mote_in_ms(1));
+	put_down(apart);
+	EXPECT_EQ(mote_sys_resume(mgr, PATIENCE), 0);
+	EXPECT(got_down(ref, deleter, MOTE_NORMAL));
+	settle(mgr);
+	EXPECT(wrote("higihe"));
+	stop(mgr);
+}
+
+static uint64_t resident(void)
+{
+	FILE *f = fopen("/proc/self/statm", "r");
+	unsigned long long size, rss = 0;
+
+	if (!f || fscanf(f, "%llu %llu", &size, &rss) != 2)
+		rss = 0;
+	if (f)
+		fclose(f);
+	return rss * (uint64_t)sysconf(_SC_PAGESIZE);
+}
+
+/* What was handled is freed, and not only when the manager ends: 400 MB otherwise. */
+static void freed(void)
+{
+	static char text[20000];
+	mote_pid mgr = manager_new();
+	uint64_t before;
+
+	if (SANITIZED) {
+		put_down(mgr);
+		selftest_skip("ASan keeps what is freed for a while");
+		return;
+	}
+	EXPECT_EQ(add(mgr, "one", "a"), 0);
+	before = resident();
+	for (int i = 0; i < 20000; i++) {
+		if (i % 10 == 0)
+			EXPECT_EQ(mote_event_sync_notify(mgr, LOG, text, sizeof(text), PATIENCE), 0);
+		else if (i % 2)
+			EXPECT_EQ(mote_event_notify(mgr, LOG, text, sizeof(text)), 0);
+		else
+			EXPECT_EQ(mote_send(mgr, LOG, text, sizeof(text)), 0);
+	}
+	settle(mgr);
+	EXPECT(resident() < before + (100u << 20));
+	stop(mgr);
+}
+
 static void race_kill(void)
 {
 	uint64_t random = test_seed();
@@ -724,6 +794,7 @@ int main(void)
 		{ "a manager is killed", killed_manager },
 		{ "a handler crashes", crashing },
 		{ "the manager ends with its parent", orphan },
+		{ "what was handled is freed", freed },
 		{ "race: kill the manager", race_kill },
 	};
 	char name[128];
@@ -737,5 +808,6 @@ int main(void)
 		}
 	}
 	selftest_process("an apart handler that is stuck", stuck);
+	selftest_process("an apart handler that is gone when it is deleted", gone_already);
 	return selftest_done();
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR GPL-2.0 */
 /*
- * otp_kids.h: children for supervisors under test. Each is a server that is called by a letter, and writes it down when it is
- * started, and in upper case when it is stopped and says last words.
+ * otp_kids.h: children for supervisors under test. Each is a server that is called by a letter, and writes it down when
+ * it is started, and in upper case when it is stopped and says last words.
  */
 #ifndef SELFTESTS_OTP_KIDS_H
 #define SELFTESTS_OTP_KIDS_H
@@ -144,8 +144,8 @@ static inline bool kid_answers(mote_pid pid, char letter)
 }
 
 /*
- * Has it end with that reason, and waits. Its supervisor has learnt it before we do: what that is asked next, it answers
- * when it has acted.
+ * Has it end with that reason, and waits. Its supervisor has learnt it before we do: what that is asked next, it
+ * answers when it has acted.
  */
 static inline bool kid_end(mote_pid pid, struct mote_reason why)
 {
@@ -179,11 +179,12 @@ static inline bool counts_are(mote_pid sup, uint64_t specs, uint64_t active, uin
 {
 	struct mote_child_counts c = { .size = sizeof(c) };
 	int err = mote_supervisor_count_children(sup, &c, PATIENCE);
-	bool ok = !err && c.specs == specs && c.active == active && c.supervisors == supervisors && c.workers == workers;
+	bool ok = !err && c.specs == specs && c.active == active && c.supervisors == supervisors &&
+		  c.workers == workers;
 
 	if (!ok)
-		test_note("%d: specs %llu active %llu supervisors %llu workers %llu", err, (unsigned long long)c.specs,
-			  (unsigned long long)c.active, (unsigned long long)c.supervisors, (unsigned long long)c.workers);
+		test_note("%d: specs %d active %d supervisors %d workers %d", err, (int)c.specs, (int)c.active,
+			  (int)c.supervisors, (int)c.workers);
 	return ok;
 }
 

@@ -2,8 +2,10 @@
 /*
  * The log: levels, filters, handlers, metadata, formatters; handlers that fail; reports of crashes.
  */
+#include "otp/report.h"
 #include "proc.h"
 #include <mote/log.h>
+#include <mote/server.h>
 
 #include <fcntl.h>
 #include <pthread.h>
@@ -568,6 +570,95 @@ static void crash_report_frames(void)
 	EXPECT_EQ(mote_log_handler_remove("good"), 0);
 }
 
+static void supervisor_reports(void)
+{
+	static const char *const contexts[] = { "progress", "start_error", "child_terminated", "shutdown_error", "shutdown" };
+	struct mote_reason why = mote_reason_error(5, "bad");
+	mote_pid child = { 3, 2, 0 };
+	char want[256];
+
+	EXPECT_EQ(handler_add("good", 0, 0), 0);
+	report_supervisor(REPORT_PROGRESS, "top", "a", child, NULL);
+	for (int context = REPORT_START_ERROR; context <= REPORT_SHUTDOWN; context++) {
+		report_supervisor(context, "top", "a", child, &why);
+		snprintf(want, sizeof(want), "Supervisor: top. Context: %s. Reason: error 5: bad. Offender: id=a, pid=<0.2.3>.",
+			 contexts[context]);
+		EXPECT(heard_of(want, MOTE_LOG_SUPERVISOR));
+		EXPECT_EQ(heard.level, MOTE_LOG_ERROR);
+		snprintf(want, sizeof(want), "supervisor=top;context=%s;child=a;child_pid=3;reason=error 5: bad;",
+			 contexts[context]);
+		EXPECT(!strcmp(heard.metadata, want));
+		EXPECT(mote_pid_equal(heard.pid, mote_self()));
+	}
+	/* Progress is of level info, and so not heard of by default. */
+	EXPECT_EQ(heard.n, 4);
+	mote_log_set_level(MOTE_LOG_INFO);
+	report_supervisor(REPORT_PROGRESS, NULL, "a", child, NULL);
+	snprintf(want, sizeof(want), "Supervisor: " MOTE_PID_FMT ". Started: id=a, pid=<0.2.3>.", MOTE_PID_ARG(mote_self()));
+	EXPECT(heard_of(want, MOTE_LOG_PROGRESS));
+	EXPECT_EQ(heard.level, MOTE_LOG_INFO);
+	mote_log_set_level(MOTE_LOG_NOTICE);
+	EXPECT_EQ(mote_log_handler_remove("good"), 0);
+}
+
+struct counter { int n; };
+
+static int counter_init(struct counter *c, void *arg)
+{
+	(void)arg;
+	c->n = 7;
+	return 0;
+}
+
+static void counter_cast(struct counter *c, const struct mote_msg *m)
+{
+	(void)c;
+	(void)m;
+	mote_exit(mote_reason_error(EIO, "cast"));
+}
+
+static int counter_status(const struct counter *c, char *buf, size_t size)
+{
+	return snprintf(buf, size, "n is %d", c->n);
+}
+
+MOTE_SERVER(counter, struct counter, .init = counter_init, .handle_cast = counter_cast,
+	    .format_status = counter_status);
+
+static int first_two(const struct mote_log_event *e, void *config)
+{
+	struct heard *two = config;
+
+	if (two->n < 2)
+		snprintf(two->n ? two->metadata : two->text, sizeof(two->text), "%d %s", e->report, e->text);
+	two->n++;
+	return 0;
+}
+
+static void behaviour_reports(void)
+{
+	static struct heard two;
+	char want[256];
+	mote_ref ref;
+	mote_pid pid;
+
+	EXPECT_EQ(add("two", first_two, &two), 0);
+	EXPECT_EQ(handler_add("good", 0, 0), 0);
+	EXPECT_EQ(mote_server_start_monitor(&counter.ops, NULL, NULL, &pid, &ref), 0);
+	EXPECT_EQ(mote_cast(pid, 9, "abc", 3), 0);
+	EXPECT(got_down(ref, pid, MOTE_ERROR));
+	/* Its last words, and then what became of it. */
+	snprintf(want, sizeof(want), "process " MOTE_PID_FMT " ended: error 5: cast", MOTE_PID_ARG(pid));
+	EXPECT(heard_of(want, MOTE_LOG_CRASH));
+	snprintf(want, sizeof(want), "%d server " MOTE_PID_FMT " terminating. Reason: error 5: cast. Last message: type 0x9, "
+		 "3 bytes, from " MOTE_PID_FMT ". State: n is 7.", MOTE_LOG_SERVER, MOTE_PID_ARG(pid), MOTE_PID_ARG(mote_self()));
+	if (!EXPECT(!strcmp(two.text, want)))
+		test_note("%s", two.text);
+	EXPECT_EQ(two.n, 2);
+	EXPECT_EQ(mote_log_handler_remove("two"), 0);
+	EXPECT_EQ(mote_log_handler_remove("good"), 0);
+}
+
 /* --- without handlers --- */
 
 static struct {
@@ -681,6 +772,8 @@ int main(void)
 	selftest_process("so are those that crash, and end just their process", crashing);
 	selftest_process("abnormal ends are reported with proc_lib's fields", crash_reports);
 	selftest_process("crashes are, and one in the process that reports is survived", crash_report_frames);
+	selftest_process("supervisors' reports are OTP's", supervisor_reports);
+	selftest_process("a server that fails says what it was at", behaviour_reports);
 	selftest_process_opts("without a handler mote_opts.log hears", last_resort, &with_log);
 	selftest_case("handlers work without a runtime", without_runtime);
 	selftest_process("handlers come and go while others log", races);

@@ -180,16 +180,19 @@ static struct mote_log_writer to_tap(struct tap *t)
 
 static char filler[5000];
 
+static void wait_blocked(void)
+{
+	for (int i = 0; i < 60000 && test_info(info_now()->pid).wait != MOTE_WAIT_IO; i++)
+		mote_sleep(mote_in_ms(1));
+}
+
 /* The writer is in a write that does not end: from here on only the test moves. */
-static void block(struct tap *t)
+static void block(void)
 {
 	memset(filler, 'f', sizeof(filler) - 1);
-	(void)t;
 	mote_log(MOTE_LOG_ERROR, "%s", filler);
-	for (int i = 0; info_now()->queued && i < 60000; i++)
-		mote_sleep(mote_in_ms(1));
-	mote_yield();
-	EXPECT_EQ(info.queued, 0);
+	wait_blocked();
+	EXPECT_EQ(info_now()->queued, 0);
 	EXPECT_EQ(info.written, 0);
 }
 
@@ -218,7 +221,7 @@ static void asynchronous(void)
 	tap_open(&t);
 	w = to_tap(&t);
 	EXPECT_EQ(mote_log_writer_add(&w), 0);
-	block(&t);
+	block();
 	/* Nobody chooses another mode while the writer does not run: all are queued, and nobody waits. */
 	log_many(10, "a");
 	EXPECT_EQ(info_now()->queued, 10);
@@ -262,7 +265,7 @@ static void synchronous(void)
 	tap_open(&t);
 	w = to_tap(&t);
 	EXPECT_EQ(mote_log_writer_add(&w), 0);
-	block(&t);
+	block();
 	log_long(30);
 	EXPECT_EQ(info_now()->queued, 30);
 	EXPECT_EQ(info.mode, MOTE_LOG_ASYNC);
@@ -273,6 +276,7 @@ static void synchronous(void)
 	EXPECT(read(t.fds[0], t.text, 5000) > 0);
 	for (int i = 0; i < 60000 && info_now()->queued > 20; i++)
 		mote_sleep(mote_in_ms(1));
+	wait_blocked();
 	EXPECT_EQ(info_now()->mode, MOTE_LOG_SYNC);
 	EXPECT(info.queued >= 10);
 	atomic_store(&logged, 0);
@@ -302,7 +306,7 @@ static void dropping(void)
 	tap_open(&t);
 	w = to_tap(&t);
 	EXPECT_EQ(mote_log_writer_add(&w), 0);
-	block(&t);
+	block();
 	log_long(300);
 	EXPECT(read(t.fds[0], t.text, 5000) > 0);
 	for (int i = 0; i < 60000 && info_now()->mode != MOTE_LOG_DROP; i++)
@@ -335,7 +339,7 @@ static void flushing(void)
 	tap_open(&t);
 	w = to_tap(&t);
 	EXPECT_EQ(mote_log_writer_add(&w), 0);
-	block(&t);
+	block();
 	log_many(1001, "a");
 	EXPECT_EQ(info_now()->queued, 1001);
 	tap_drain(&t);
@@ -351,7 +355,7 @@ static void flushing(void)
 	tap_open(&t);
 	w = to_tap(&t);
 	EXPECT_EQ(mote_log_writer_add(&w), 0);
-	block(&t);
+	block();
 	log_many(1000, "a");
 	tap_drain(&t);
 	EXPECT_EQ(mote_log_writer_sync("tap", PATIENCE), 0);
@@ -373,7 +377,7 @@ static void bursts(void)
 	w.burst_ms = 3600000;
 	w.drop_qlen = 900;
 	EXPECT_EQ(mote_log_writer_add(&w), 0);
-	block(&t);
+	block();
 	log_many(600, "some");
 	tap_drain(&t);
 	EXPECT_EQ(mote_log_writer_sync("tap", PATIENCE), 0);
@@ -413,7 +417,7 @@ static void overloaded(void)
 	w.kill_qlen = 20;
 	w.restart_ms = 1;
 	EXPECT_EQ(mote_log_writer_add(&w), 0);
-	block(&t);
+	block();
 	ref = mote_monitor(info.pid);
 	log_many(30, "a");
 	EXPECT_EQ(info_now()->queued, 22);		/* and no more is queued than that is decided by */
@@ -438,7 +442,7 @@ static void overloaded(void)
 	w.kill_memory = 20000;
 	w.restart_ms = -1;
 	EXPECT_EQ(mote_log_writer_add(&w), 0);
-	block(&t);
+	block();
 	ref = mote_monitor(info.pid);
 	log_long(8);
 	tap_drain(&t);
@@ -457,13 +461,14 @@ static void always_waiting(void)
 
 	unlink(path);
 	EXPECT_EQ(mote_log_writer_add(&w), 0);
-	mote_log(MOTE_LOG_ERROR, "first");	/* before the writer has looked at anything */
-	mote_log_writer_sync("w", PATIENCE);
-	EXPECT_EQ(info_now()->mode, MOTE_LOG_SYNC);
-	mote_log(MOTE_LOG_ERROR, "second");
-	text = file_read(path);
-	EXPECT_EQ(lines_of(text, "second"), 1);
-	free(text);
+	for (int i = 0; i < 3; i++) {
+		EXPECT_EQ(info_now()->mode, MOTE_LOG_SYNC);
+		mote_log(MOTE_LOG_ERROR, "next");
+		text = file_read(path);
+		EXPECT_EQ(lines_of(text, "next"), i + 1);
+		free(text);
+		mote_sleep(mote_in_ms(i ? 0 : 150));	/* for it to be idle */
+	}
 	EXPECT_EQ(mote_log_handler_remove("w"), 0);
 }
 
@@ -492,6 +497,8 @@ static void failing_writes(void)
 
 static void last_words(void *arg)
 {
+	/* The log has been told to stop meanwhile, and waits. */
+	mote_sleep(mote_in_ms(30));
 	mote_log(MOTE_LOG_ERROR, "%s", (char *)arg);
 	mote_exit(mote_reason_error(1, "in a cleanup"));
 }

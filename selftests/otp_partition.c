@@ -231,7 +231,8 @@ static void readers(void)
 
 	kids_reset();
 	atomic_store(&done, false);
-	sup = partition_start(PARTITIONS(.name = "parts", .child = &p, .partitions = 2, .max_restarts = UINT32_MAX - 1));
+	sup = partition_start(PARTITIONS(.name = "parts", .child = &p, .partitions = 2,
+					 .max_restarts = UINT32_MAX - 1));
 	all = mote_partitions_get("parts");
 	for (int i = 0; i < 2; i++)
 		pid[i] = mote_spawn_monitor(reader, all, &ref[i]);

@@ -176,7 +176,8 @@ static void monitors(void)
 		struct mote_msg *m = mote_receive_ref(all, PATIENCE);
 		const struct mote_pg_event *e = m ? m->data : NULL;
 
-		EXPECT(m && m->type == MOTE_MSG_PG_LEAVE && e->nr_pids == 1 && mote_pid_equal(mote_pg_event_pids(e)[0], p));
+		EXPECT(m && m->type == MOTE_MSG_PG_LEAVE && e->nr_pids == 1 &&
+		       mote_pid_equal(mote_pg_event_pids(e)[0], p));
 		mote_msg_free(m);
 	}
 	EXPECT(is_member(pg, "a", p, 0) && is_member(pg, "b", p, 0) && is_member(pg, "none", p, 0));

@@ -25,6 +25,7 @@ static struct {
 	} lines[LINES];
 	size_t bytes;
 	char crash_at[32];
+	bool slow;
 } out = { .mutex = PTHREAD_MUTEX_INITIALIZER };
 
 static int hear(const struct mote_log_event *e, void *config)
@@ -34,6 +35,8 @@ static int hear(const struct mote_log_event *e, void *config)
 	(void)config;
 	if (e->report != MOTE_LOG_PROGRAM)
 		return 0;
+	if (out.slow)
+		mote_sleep(mote_in_ms(20));
 	if (out.crash_at[0] && !strcmp(e->text, out.crash_at))
 		*nowhere = 1;
 	pthread_mutex_lock(&out.mutex);
@@ -172,10 +175,17 @@ static void output(void)
 	EXPECT(has_line("two", "stderr"));
 	/* More than pipes hold. */
 	listen_anew();
-	keeper = start("i=0; while [ $i -lt 3000 ]; do echo 0123456789012345678901234567890123456789012345678; i=$((i+1)); done");
+	keeper = start("x=0123456789; i=0; while [ $i -lt 3000 ]; do echo $x$x$x$x'012345678'; i=$((i+1)); done");
 	EXPECT(ended(keeper, MOTE_NORMAL, 0, NULL));
 	EXPECT_EQ(out.n, 3000);
 	EXPECT_EQ(out.bytes, 3000 * 49);
+	/* The program has ended long before all is logged; the keeper ends after that. */
+	listen_anew();
+	out.slow = true;
+	keeper = start("echo a; echo b; echo c; echo d");
+	EXPECT(ended(keeper, MOTE_NORMAL, 0, NULL));
+	EXPECT_EQ(out.n, 4);
+	out.slow = false;
 	/* Input is empty. */
 	keeper = start("read x && exit 9; exit 4");
 	EXPECT(ended(keeper, MOTE_ERROR, 4, "exit status 4"));
@@ -369,7 +379,9 @@ static void grandchildren(void)
 	kill(pid, SIGKILL);
 	/* One that prints for ever. */
 	listen_anew();
-	keeper = start("(while :; do echo more; done) & echo $! >&2; exit 6");
+	out.slow = true;
+	EXPECT_EQ(start_with(&(struct mote_program){ .line_max = 10000 }, "yes 012345678901234567890123456789012345678901234567"
+			     " | tr -d '\\n' & echo $! >&2; exit 6", &keeper), 0);
 	EXPECT(ended(keeper, MOTE_ERROR, 6, "exit status 6"));
 	for (int i = 0; i < out.n && i < LINES; i++) {
 		if (!strcmp(out.lines[i].stream, "stderr") && out.lines[i].text[0] >= '1' && out.lines[i].text[0] <= '9')
@@ -474,6 +486,7 @@ static void node_main(void *arg)
 }
 
 static char **self_argv;
+static char dir[] = "/tmp/otp-program-XXXXXX";
 
 static void as_a_node(void)
 {
@@ -516,6 +529,8 @@ int main(int argc, char **argv)
 		return mote_run(node_main, NULL, NULL);
 	snprintf(name, sizeof(name), "otp-keeper-%d", getpid());
 	node.node = name;
+	if (!mkdtemp(dir) || setenv("MOTE_DIR", dir, 1))
+		return 1;
 	selftest_process("what it prints is logged, line by line", output);
 	selftest_process("its end is the keeper's", ends);
 	selftest_process("directory and environment", environment);
@@ -526,10 +541,10 @@ int main(int argc, char **argv)
 	selftest_process("a handler of the log that crashes takes nothing along", broken_handler);
 	selftest_process("no descriptor and no zombie is left", leaves_nothing);
 	selftest_process("nor when the caller is killed in the middle", killed_in_the_middle);
-	if (getenv("MOTE_SEED")) {
+	if (getenv("MOTE_SEED"))
 		test_note("MOTE_SEED: no nodes");
-		return selftest_done();
-	}
-	selftest_process_opts("a program that is a node", as_a_node, &node);
+	else
+		selftest_process_opts("a program that is a node", as_a_node, &node);
+	rmdir(dir);
 	return selftest_done();
 }

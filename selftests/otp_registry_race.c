@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0
-/* Registries while everybody enters, leaves, dies and looks, on all threads; and a registry that ends in the midst of it. */
+/* Registries while everybody enters, leaves, dies and looks, on all threads; and one that ends in the midst of it. */
 #include "proc.h"
 
 #include <mote/registry.h>
@@ -159,7 +159,7 @@ static void waves(int keys)
 		mote_pid pids[ACTORS];
 
 		for (int a = 0; a < ACTORS; a++)
-			pids[a] = mote_spawn_monitor(actor, (void *)(uintptr_t)(i * ACTORS + (unsigned long)a), &refs[a]);
+			pids[a] = mote_spawn_monitor(actor, (void *)(i * ACTORS + (unsigned long)a), &refs[a]);
 		test_jitter(&seed);
 		mote_exit_pid(pids[test_random(&seed) % ACTORS], MOTE_REASON_KILL);
 		for (int a = 0; a < ACTORS; a++)

@@ -202,8 +202,21 @@ static const struct mote_statem_ops player_function = {
 	.handle_event = play_any, .init = player_init,
 };
 
+static const struct mote_statem_ops quiet_table = {
+	.size = sizeof(quiet_table), .data_size = sizeof(struct player), .states = player_states, .nr_states = 4,
+	.init = player_init,
+};
+
+static const struct mote_statem_ops quiet_function = {
+	.size = sizeof(quiet_function), .data_size = sizeof(struct player), .handle_event = play_any, .init = player_init,
+};
+
+static bool with_enter = true;
+
 static const struct mote_statem_ops *other_callbacks(void)
 {
+	if (!with_enter)
+		return by_table ? &quiet_function : &quiet_table;
 	return by_table ? &player_function : &player_table;
 }
 
@@ -229,7 +242,7 @@ static void perform(const struct mote_statem_ops *ops, const char *events, struc
 	EXPECT_EQ(mote_server_stop(pid, MOTE_REASON_NORMAL, PATIENCE), 0);
 }
 
-static const struct {
+static const struct played {
 	const char *events, *diary;
 } played[] = {
 	{ "1 2 3 0", ">00 0c1>01 1c2>12 2sk 2c3>23>23 3c0>30" },
@@ -284,27 +297,46 @@ static const struct {
 	  " 0sPpe(xbzb(1)) 0ixbzb(1) 0b1>01 1czt(3)p 1izt(k)p 1sPpe(xbzb(1)) 1ixbzb(1) 1b1" },
 };
 
-static void play_all(const struct mote_statem_ops *ops)
+/* The same without state enter calls. */
+static const struct played quiet[] = {
+	{ "p r 1 k", " 0cp 0cr 0c1 1cp 1ck" },
+	{ "1p r1 pr e(r) 2", " 0c1p 1c1p 1cr1 1cpr 1ce(r) 1ir 1c2 2c1p 1c1p 1cpr" },
+	{ "ls(g)r us(h) 1us(i)", " 0cls(g)r 0cus(h) 0c1us(i) 1si" },
+	{ "zs(g)r zt(h)r k", " 0czs(g)r 0sg 0czt(h)r 0th 0ck" },
+	{ "M 1 Pr O2", " 0cM 0c1 1cPr 1cO2" },
+};
+
+static void play_all(const struct mote_statem_ops *ops, const struct played *all, size_t n)
 {
 	static struct player p;
 
-	for (size_t i = 0; i < sizeof(played) / sizeof(played[0]); i++) {
+	for (size_t i = 0; i < n; i++) {
 		memset(&p, 0, sizeof(p));
-		perform(ops, played[i].events, &p);
+		perform(ops, all[i].events, &p);
 		p.diary[sizeof(p.diary) - 1] = 0;
-		if (!EXPECT(!strcmp(p.diary, played[i].diary)))
-			test_note("%s:\n#  wants %s\n#  wrote %s", played[i].events, played[i].diary, p.diary);
+		if (!EXPECT(!strcmp(p.diary, all[i].diary)))
+			test_note("%s:\n#  wants %s\n#  wrote %s", all[i].events, all[i].diary, p.diary);
 	}
 }
 
+#define PLAY(ops, all) play_all(ops, all, sizeof(all) / sizeof((all)[0]))
+
 static void as_erlang_by_table(void)
 {
-	play_all(&player_table);
+	PLAY(&player_table, played);
 }
 
 static void as_erlang_by_function(void)
 {
-	play_all(&player_function);
+	PLAY(&player_function, played);
+}
+
+static void as_erlang_without_enter(void)
+{
+	with_enter = false;
+	PLAY(&quiet_table, quiet);
+	PLAY(&quiet_function, quiet);
+	with_enter = true;
 }
 
 /* --- init, and its wishes --- */
@@ -492,6 +524,7 @@ int main(void)
 {
 	selftest_process("events come in the order of gen_statem, with a function per state", as_erlang_by_table);
 	selftest_process("the same with one function for all", as_erlang_by_function);
+	selftest_process("the same without state enter calls", as_erlang_without_enter);
 	selftest_process_opts("what init asks for comes before any message", before_any_message, SCHEDULERS(2));
 	selftest_process_opts("starts as servers do", starts, SCHEDULERS(2));
 	selftest_process("a table with checked types, and a state without a function", mixed_table);

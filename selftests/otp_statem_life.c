@@ -10,12 +10,12 @@
 
 enum { RED, GREEN };
 enum {
-	BUTTON = 1, LOOK, OVER, ANSWER, NEXT, STOP, STOP_AND_ANSWER, CRASH, KEEP, GIVE, KEEP_AND_POSTPONE, TOUCH
+	BUTTON = 1, LOOK, OVER, ANSWER, NEXT, STOP, STOP_NEXT, STOP_AND_ANSWER, CRASH, KEEP, GIVE, KEEP_AND_POSTPONE, TOUCH
 };
 
 enum { ALONE = 4711, ONE_OF_MANY };	/* in a request: whether it is the only one that is postponed */
 
-static _Atomic int terminated_in;
+static _Atomic int terminated_in, green_entered;
 static _Atomic uint32_t terminated_kind;
 
 struct light {
@@ -48,6 +48,10 @@ static void common(struct light *l, int state, const struct mote_statem_event *e
 		EXPECT_EQ(mote_statem_internal(CRASH, NULL, 0), 0);
 		mote_statem_next_state(GREEN);
 		mote_statem_exit((struct mote_reason){ MOTE_CUSTOM, 7, "why", 4 });
+		break;
+	case STOP_NEXT:
+		EXPECT_EQ(mote_statem_internal(STOP, NULL, 0), 0);
+		EXPECT_EQ(mote_statem_internal(CRASH, NULL, 0), 0);
 		break;
 	case STOP_AND_ANSWER:
 		mote_reply(e->from, ANSWER, v, sizeof(v));
@@ -87,6 +91,7 @@ static void red(struct light *l, const struct mote_statem_event *e)
 static void green(struct light *l, const struct mote_statem_event *e)
 {
 	if (e->type == MOTE_STATEM_ENTER) {
+		atomic_fetch_add(&green_entered, 1);
 		EXPECT_EQ(mote_statem_timeout(MOTE_STATEM_STATE_TIMEOUT, mote_in_ms(l->green_ms), OVER, "over", 5), 0);
 	} else if (e->type == MOTE_STATEM_TIMEOUT) {
 		EXPECT_EQ(e->timeout, MOTE_STATEM_STATE_TIMEOUT);
@@ -186,14 +191,16 @@ static void ends(void)
 	mote_pid pid = light_new(&ref);
 	struct mote_msg *m;
 
-	/* neither the inserted event nor the other state come about */
-	mote_cast(pid, STOP, NULL, 0);
+	/* neither the inserted event, nor the one behind it, nor the other state come about */
+	atomic_store(&green_entered, 0);
+	mote_cast(pid, STOP_NEXT, NULL, 0);
 	m = mote_receive_ref(ref, PATIENCE);
 	if (EXPECT(is_down(m, ref, pid, MOTE_CUSTOM)))
 		EXPECT(mote_msg_down(m)->reason.code == 7 && !strcmp(mote_msg_down(m)->reason.data, "why"));
 	mote_msg_free(m);
 	EXPECT_EQ(atomic_load(&terminated_in), RED);
 	EXPECT_EQ(atomic_load(&terminated_kind), MOTE_CUSTOM);
+	EXPECT_EQ(atomic_load(&green_entered), 0);
 
 	pid = light_new(&ref);
 	mote_exit_pid(pid, MOTE_REASON_KILL);
@@ -274,6 +281,46 @@ static void looked_into(void)
 	EXPECT_EQ(mote_sys_resume(pid, PATIENCE), 0);
 	while (look(pid) == GREEN)
 		mote_sleep(mote_in_ms(1));
+	put_down(pid);
+	EXPECT(got_down(ref, pid, MOTE_KILLED));
+}
+
+static uint64_t resident(void)
+{
+	FILE *f = fopen("/proc/self/statm", "r");
+	unsigned long long size, rss = 0;
+
+	if (!f || fscanf(f, "%llu %llu", &size, &rss) != 2)
+		rss = 0;
+	if (f)
+		fclose(f);
+	return rss * (uint64_t)sysconf(_SC_PAGESIZE);
+}
+
+/* What was handled is freed, and not only when the machine ends: 400 MB otherwise. */
+static void freed(void)
+{
+	static char text[20000];
+	mote_ref ref;
+	mote_pid pid = light_new(&ref);
+	uint64_t before;
+
+	if (SANITIZED) {
+		put_down(pid);
+		selftest_skip("ASan keeps what is freed for a while");
+		return;
+	}
+	text[sizeof(text) - 1] = 'x';
+	before = resident();
+	for (int i = 0; i < 20000; i++) {
+		if (i % 2)
+			mote_send(pid, TOUCH, text, sizeof(text));
+		else
+			mote_cast(pid, TOUCH, text, sizeof(text));
+		if (i % 100 == 0)
+			EXPECT_EQ(look(pid), RED);
+	}
+	EXPECT(resident() < before + (100u << 20));
 	put_down(pid);
 	EXPECT(got_down(ref, pid, MOTE_KILLED));
 }
@@ -565,6 +612,7 @@ int main(void)
 	selftest_process("stop: nothing comes after it; kill: no terminate", ends);
 	selftest_process("a crash in a callback ends the machine, with terminate", crashes);
 	selftest_process("messages may be kept, but not postponed as well", kept);
+	selftest_process("what was handled is freed", freed);
 	selftest_process("sys: the data, the state's name, suspended timeouts", looked_into);
 	selftest_process("rules of state enter calls, and numbers that are no states", rules);
 	selftest_process("timeouts of all kinds: run, begun anew, updated, cancelled", running_timeouts);

@@ -231,7 +231,8 @@ static void refused(void)
 		if (!table[i].err)
 			continue;
 		EXPECT_EQ(mote_supervisor_start_child(sup, &table[i].spec, NULL, PATIENCE), err);
-		EXPECT_EQ(mote_supervisor_start_link(SUPERVISOR(.children = &table[i].spec, .nr_children = 1), &pid), err);
+		EXPECT_EQ(mote_supervisor_start_link(SUPERVISOR(.children = &table[i].spec, .nr_children = 1), &pid),
+			  err);
 	}
 	EXPECT_EQ(mote_supervisor_check_childspecs(twice, 2, -1), 0);
 	EXPECT_EQ(mote_supervisor_check_childspecs(twice, 3, -1), -ENOTUNIQ);
@@ -277,7 +278,8 @@ static void kinds(void)
 		{ .id = "below", .supervisor = &below },
 		{ .dynamic = &dynamic },
 		{ .partition = &partition },
-		{ .id = "server", .server = &kid.ops, .arg = "z", .arg_size = 2, .name = "server child", .restart = MOTE_TEMPORARY },
+		{ .id = "server", .server = &kid.ops, .arg = "z", .arg_size = 2, .name = "server child",
+		  .restart = MOTE_TEMPORARY },
 	};
 	struct mote_msg *m;
 	mote_pid sup;
@@ -307,7 +309,8 @@ static void programs(void)
 	static const char *const sleeps[] = { "sleep", "1000", NULL }, *const fails[] = { "sh", "-c", "exit 3", NULL },
 		*const nothing[] = { "/nowhere/at/all", NULL };
 	static const struct mote_program asleep = { .size = sizeof(asleep), .argv = sleeps },
-		failing = { .size = sizeof(failing), .argv = fails }, missing = { .size = sizeof(missing), .argv = nothing };
+		failing = { .size = sizeof(failing), .argv = fails },
+		missing = { .size = sizeof(missing), .argv = nothing };
 	static const struct mote_child_spec some[] = { { .id = "asleep", .program = &asleep } },
 		fail = { .id = "failing", .program = &failing, .restart = MOTE_TEMPORARY },
 		miss = { .id = "missing", .program = &missing };

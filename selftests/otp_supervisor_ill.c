@@ -196,7 +196,9 @@ static void killed(void)
 {
 	static const struct mote_child_spec traps[] = { KID("a"), KID("b") };
 	static const struct mote_supervisor_opts below = { .size = sizeof(below), .name = "below", CHILDREN(traps) };
-	static const struct mote_child_spec top[] = { { .id = "below", .supervisor = &below }, { .id = "p", .fn = sink } };
+	static const struct mote_child_spec top[] = {
+		{ .id = "below", .supervisor = &below }, { .id = "p", .fn = sink },
+	};
 	mote_pid sup, p, a, inner;
 	mote_ref refs[3];
 

@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0
-/* Supervisors: which children are started again, how often, with whom; when a supervisor gives up, or has nothing left to do. */
+/*
+ * Supervisors: which children are started again, how often, with whom; when a supervisor gives up, or has nothing left
+ * to do.
+ */
 #include "otp_kids.h"
 
 #include "otp/restart.h"

@@ -318,6 +318,7 @@ static void timeouts(void)
 	struct numbers numbers = { .n = 4 };
 	struct mote_task_stream *stream;
 	struct mote_task_result r;
+	uintptr_t taken;
 
 	opts.it = &numbers;
 	stream = mote_task_stream(&opts);
@@ -331,11 +332,14 @@ static void timeouts(void)
 	/* Elixir: exit. The stream ends, the others are killed. */
 	numbers = (struct numbers){ .n = 4 };
 	opts.on_timeout = MOTE_TASK_NOTHING;
+	opts.max_concurrency = 1;
 	stream = mote_task_stream(&opts);
 	EXPECT(is_value(stream, 0));
 	EXPECT_EQ(mote_task_stream_next(stream, &r, PATIENCE), -ETIMEDOUT);
 	EXPECT(r.item == (void *)1);
+	taken = numbers.next;
 	EXPECT(is_end(stream));
+	EXPECT_EQ(numbers.next, taken);
 	EXPECT_EQ(mote_task_stream_stop(stream, PATIENCE), 0);
 	/* Never. */
 	numbers = (struct numbers){ .next = 1, .n = 2 };
@@ -385,6 +389,15 @@ static void stopped_early(void)
 	EXPECT(mailbox_is_empty());
 	stream = stream_of(hangs, &numbers, 1);
 	EXPECT_EQ(mote_task_stream_stop(stream, MOTE_NOW), 0);
+	/* Not waited for: what comes of them is not wanted any more. */
+	numbers = (struct numbers){ .n = 1 };
+	stream = stream_of(hangs, &numbers, 1);
+	EXPECT_EQ(mote_task_stream_next(stream, &r, mote_in_ms(5)), -EAGAIN);
+	EXPECT_EQ(mote_task_stream_stop(stream, MOTE_NOW), -ETIMEDOUT);
+	for (int i = 0; i < 200 && atomic_load(&cleanups) < before + 5; i++)
+		mote_sleep(mote_in_ms(1));
+	mote_sleep(mote_in_ms(5));
+	EXPECT(mailbox_is_empty());
 }
 
 static void hanging_owner(void *arg)

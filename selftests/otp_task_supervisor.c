@@ -155,8 +155,10 @@ static int64_t stubborn(void *arg)
 {
 	mote_trap_exit(true);
 	mote_send(*(mote_pid *)arg, 2, NULL, 0);
-	for (;;)
-		mote_msg_free(mote_receive(MOTE_FOREVER));
+	for (;;) {
+		mote_msg_free(mote_receive_type(MOTE_MSG_EXIT, MOTE_FOREVER));
+		mote_send(*(mote_pid *)arg, 3, NULL, 0);
+	}
 	return 0;
 }
 
@@ -174,11 +176,14 @@ static void shutdown_option(void)
 	EXPECT_EQ(mote_task_await_msg(t, &m, PATIENCE), -EPIPE);
 	EXPECT(is_down(m, t.ref, t.pid, MOTE_KILLED));
 	mote_msg_free(m);
+	EXPECT(got_type(3));
+	/* At once: it is not asked. */
 	opts.shutdown_ms = MOTE_SHUTDOWN_BRUTAL;
 	t = mote_task_supervisor_async_nolink(sup, &opts, PATIENCE);
 	EXPECT(got_type(2));
 	EXPECT_EQ(mote_dynamic_terminate_child(sup, t.pid, PATIENCE), 0);
 	EXPECT_EQ(mote_task_await(t, NULL, PATIENCE), -EPIPE);
+	EXPECT(mailbox_is_empty());
 	supervisor_stop(sup);
 }
 

@@ -2,7 +2,7 @@
 /* Aliases: an address that its owner can withdraw. A late reply never arrives. */
 #include "proc.h"
 
-enum { GO = 1, DATA, REPLY, STOP };
+enum { GO = 1, DATA, REPLY, STOP, READY, GOT };
 
 static void nothing(void *arg)
 {
@@ -306,6 +306,84 @@ static void race_late_reply(void)
 	on_first_scheduler(reply_races_timeout, NULL);
 }
 
+/* Tells its boss an alias, withdraws it when told so, and passes EXIT messages on. */
+static void owner(void *arg)
+{
+	mote_pid boss = *(mote_pid *)arg;
+	mote_ref alias = mote_alias(0);
+
+	mote_send(boss, READY, &alias, sizeof(alias));
+	for (;;) {
+		struct mote_msg *m = mote_receive(MOTE_FOREVER);
+		const struct mote_exit_info *e = mote_msg_exit(m);
+
+		if (e)
+			mote_send(boss, GOT, &e->reason.kind, sizeof(e->reason.kind));
+		else if (m->type == PING)
+			mote_send(boss, PING, NULL, 0);
+		else if (m->type == GO)
+			EXPECT_EQ(mote_unalias(alias), 1);
+		mote_msg_free(m);
+	}
+}
+
+static mote_pid owner_new(unsigned int flags, mote_ref *down, mote_ref *alias)
+{
+	static mote_pid self;
+	struct mote_msg *m;
+	mote_pid p;
+
+	self = mote_self();
+	p = mote_spawn_opts(&(struct mote_spawn_opts){ .size = sizeof(struct mote_spawn_opts), .fn = owner, .arg = &self,
+		.flags = flags | MOTE_MONITOR, .ref = down });
+	m = mote_receive_type(READY, PATIENCE);
+	if (EXPECT(m))
+		*alias = *(mote_ref *)m->data;
+	mote_msg_free(m);
+	return p;
+}
+
+static void exit_signals(void)
+{
+	struct mote_msg *m;
+	mote_ref down, alias;
+	mote_pid p;
+
+	/* As to its pid: normal does nothing, others end it, kill cannot be trapped. */
+	p = owner_new(0, &down, &alias);
+	EXPECT_EQ(mote_exit_alias(alias, MOTE_REASON_NORMAL), 0);
+	EXPECT(ping(p));
+	EXPECT_EQ(mote_exit_alias(alias, mote_reason_error(EIO, "x")), 0);
+	EXPECT(got_down(down, p, MOTE_ERROR));
+	EXPECT_EQ(mote_exit_alias(alias, MOTE_REASON_KILL), 0);
+
+	p = owner_new(MOTE_TRAP_EXIT, &down, &alias);
+	EXPECT_EQ(mote_exit_alias(alias, MOTE_REASON_SHUTDOWN), 0);
+	m = mote_receive_type(GOT, PATIENCE);
+	EXPECT(m && *(uint32_t *)m->data == MOTE_SHUTDOWN);
+	mote_msg_free(m);
+	EXPECT_EQ(mote_exit_alias(alias, MOTE_REASON_KILL), 0);
+	EXPECT(got_down(down, p, MOTE_KILLED));
+
+	/* Withdrawn, it reaches nobody; nor does it one that is none. */
+	p = owner_new(0, &down, &alias);
+	mote_send(p, GO, NULL, 0);
+	EXPECT(ping(p));
+	EXPECT_EQ(mote_exit_alias(alias, MOTE_REASON_KILL), 0);
+	alias.id++;
+	EXPECT_EQ(mote_exit_alias(alias, MOTE_REASON_KILL), 0);
+	alias.owner = UINT32_MAX;
+	EXPECT_EQ(mote_exit_alias(alias, MOTE_REASON_KILL), 0);
+	/* A monitor is no alias. */
+	EXPECT_EQ(mote_exit_alias(down, MOTE_REASON_KILL), 0);
+	EXPECT_EQ(mote_exit_alias((mote_ref){ 0 }, MOTE_REASON_KILL), -EINVAL);
+	EXPECT_EQ(mote_exit_alias(alias, (struct mote_reason){ .kind = 99 }), -EINVAL);
+	EXPECT(ping(p));
+	put_down(p);
+	EXPECT(got_down(down, p, MOTE_KILLED));
+	EXPECT(mailbox_is_empty());
+}
+
 int main(void)
 {
 	selftest_process("messages to an active alias arrive and carry it", active);
@@ -315,6 +393,7 @@ int main(void)
 	selftest_process("a reply alias can be withdrawn", unwanted_reply_alias);
 	selftest_process("nobody else can withdraw or receive an alias", only_the_owners);
 	selftest_process("messages to the alias of the dead vanish", of_the_dead);
+	selftest_process("an exit signal to an alias, while it is active", exit_signals);
 	selftest_process("thousands of aliases at once", many);
 	selftest_process_opts("race: unalias against send: nothing afterwards", race_unalias, SCHEDULERS(2));
 	selftest_process_opts("race: reply against timeout: a late reply never arrives",

@@ -98,6 +98,25 @@ static void opens(void *arg)
 	mote_sleep(MOTE_FOREVER);
 }
 
+static void relabelled(void *arg)
+{
+	EXPECT_EQ(mote_label_set(arg), 0);
+	mote_sleep(MOTE_FOREVER);
+}
+
+static void labels(void)
+{
+	mote_pid p = waiting_in(relabelled, "later", MOTE_WAIT_SLEEP);
+
+	EXPECT(test_info(p).label && !strcmp(test_info(p).label, "later"));
+	put_down(p);
+	EXPECT(test_info(mote_self()).label && !strcmp(test_info(mote_self()).label, "main"));
+	EXPECT_EQ(mote_label_set("first"), 0);
+	EXPECT(!strcmp(test_info(mote_self()).label, "first"));
+	EXPECT_EQ(mote_label_set(NULL), 0);
+	EXPECT(!test_info(mote_self()).label);
+}
+
 static void figures(void)
 {
 	mote_pid p = waiting_in(sleeps, NULL, MOTE_WAIT_SLEEP), q;
@@ -339,6 +358,7 @@ int main(void)
 	selftest_process("states, and what is waited for", states);
 	selftest_process_opts("runnable before it has run", runnable, SCHEDULERS(1));
 	selftest_process("mailbox, links, monitors, names, memory, stack, descriptors", figures);
+	selftest_process("labels", labels);
 	selftest_process("where it was spawned", where_spawned);
 	selftest_process("sizes, the dead, nobody", bad_arguments);
 	selftest_process_opts("mote_runtime_info", of_the_runtime, SCHEDULERS(2));

@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: MIT OR GPL-2.0 */
 /*
- * mote/supervisor.h: processes that start others, in order, start them again when they end, and stop them, in reverse order.
- * They are Erlang's supervisor and Elixir's Supervisor, DynamicSupervisor and PartitionSupervisor; docs/otp.md says where
- * they differ.
+ * mote/supervisor.h: processes that start others, in order, start them again when they end, and stop them, in reverse
+ * order. They are Erlang's supervisor and Elixir's Supervisor, DynamicSupervisor and PartitionSupervisor; docs/otp.md
+ * says where they differ.
  *
- * A supervisor is a server (mote/server.h) that traps exits: stop it with mote_server_stop(), look into it with mote/sys.h.
- * It ends when its parent does, and stops its children whenever it ends otherwise than by a kill; a kill reaches them by
- * their links. While it starts or stops a child, whatever is asked of it waits.
+ * A supervisor is a server (mote/server.h) that traps exits: stop it with mote_server_stop(), look into it with
+ * mote/sys.h. It ends when its parent does, and stops its children whenever it ends otherwise than by a kill; a kill
+ * reaches them by their links. While it starts or stops a child, whatever is asked of it waits.
  *
- * Pids of supervisors may be those of other nodes, unless a function says local: pointers do not travel, -EREMOTE.
- * All functions that ask a supervisor return what mote_call() does, too: -ESRCH (there is none), -EPIPE, -ETIMEDOUT (it may
+ * Pids of supervisors may be those of other nodes, unless a function says local: pointers do not travel, -EREMOTE. All
+ * functions that ask a supervisor return what mote_call() does, too: -ESRCH (there is none), -EPIPE, -ETIMEDOUT (it may
  * yet do it), -ECONNRESET, -ENOMEM. -EOPNOTSUPP: it is no supervisor of that kind.
  */
 #ifndef MOTE_SUPERVISOR_H
@@ -33,7 +33,10 @@ enum mote_strategy {
 	MOTE_REST_FOR_ONE,	/* those that were started after it, too */
 };
 
-/* Whether a supervisor ends, with shutdown, when significant children have ended by themselves and are not started again. */
+/*
+ * Whether a supervisor ends, with shutdown, when significant children have ended by themselves and are not started
+ * again.
+ */
 enum mote_auto_shutdown {
 	MOTE_AUTO_NEVER,		/* it may have no significant ones */
 	MOTE_AUTO_ANY_SIGNIFICANT,
@@ -54,15 +57,16 @@ struct mote_partition_opts;
 struct mote_program;
 
 /*
- * How to start a child: exactly one of start, server, fn, supervisor, dynamic, partition, program. Supervisors keep a copy of
- * the specification, of id and name, of *opts (with its name), and, if arg_size says so, of what arg points to. All else
- * that it points to must outlive the supervisor.
+ * How to start a child: exactly one of start, server, fn, supervisor, dynamic, partition, program. Supervisors keep a
+ * copy of the specification, of id and name, of *opts (with its name), and, if arg_size says so, of what arg points to.
+ * All else that it points to must outlive the supervisor.
  */
 struct mote_child_spec {
-	const char *id;			/* unique among the children of a supervisor; NULL: the name; dynamic ones need none */
+	const char *id;			/* unique among its siblings; NULL: the name; dynamic ones need none */
 	/*
-	 * Called by the supervisor, with arg. Must start a process, link it to the caller (else the supervisor does), and give
-	 * its pid. 0; MOTE_IGNORE; or -errno. The supervisor waits with it, and if it crashes, the supervisor does.
+	 * Called by the supervisor, with arg. Must start a process, link it to the caller (else the supervisor does),
+	 * and give its pid. 0; MOTE_IGNORE; or -errno. The supervisor waits with it, and if it crashes, the supervisor
+	 * does.
 	 */
 	int (*start)(void *arg, mote_pid *pid);
 	const struct mote_server_ops *server;		/* mote_server_start_link(server, arg, opts) */
@@ -72,25 +76,25 @@ struct mote_child_spec {
 	const struct mote_partition_opts *partition;	/* likewise */
 	const struct mote_program *program;		/* an OS process: mote/program.h */
 	void *arg;
-	size_t arg_size;				/* 0: arg is passed through; else so many bytes of it are copied */
-	const struct mote_server_opts *opts;		/* of server, and of fn; NULL: none. opts->name, opts->via: its name */
-	const char *name;				/* short for opts with a name */
-	int restart;					/* enum mote_restart */
-	int type;					/* enum mote_child_type, of start; the others' is known */
-	bool significant;				/* transient or temporary ones only; see enum mote_auto_shutdown */
-	int64_t shutdown_ms;				/* from exit signal shutdown to kill; or MOTE_SHUTDOWN_... */
+	size_t arg_size;		/* 0: arg is passed through; else so many bytes of it are copied */
+	const struct mote_server_opts *opts;	/* of server and fn, NULL: none; its name there, of server its via */
+	const char *name;		/* short for opts with a name */
+	int restart;			/* enum mote_restart */
+	int type;			/* enum mote_child_type, of start; the others' is known */
+	bool significant;		/* transient or temporary ones only; see enum mote_auto_shutdown */
+	int64_t shutdown_ms;		/* from exit signal shutdown to kill; or MOTE_SHUTDOWN_... */
 };
 
 /*
- * Instead of giving up after too many restarts: wait before the next one, longer each time (suture's way). The failures of
- * each child are counted; while they are no more than max_restarts, it is started again at once. The count is halved for
- * each decay_ms that the child has run.
+ * Instead of giving up after too many restarts: wait before the next one, longer each time (suture's way). The failures
+ * of each child are counted; while they are no more than max_restarts, it is started again at once. The count is halved
+ * for each decay_ms that the child has run.
  */
 struct mote_backoff {
 	int64_t first_ms;	/* the first wait; 0: no backoff, OTP's way: give up. Each next one is twice as long */
 	int64_t max_ms;		/* 0: 60,000 */
 	int64_t decay_ms;	/* 0: 30,000 */
-	double jitter;		/* each wait is multiplied by something between 1 - jitter and 1 + jitter; 0: 0.5; below 0: none */
+	double jitter;		/* a wait is multiplied by 1 - jitter to 1 + jitter; 0: 0.5; below 0: none */
 };
 
 struct mote_supervisor_opts {
@@ -98,7 +102,7 @@ struct mote_supervisor_opts {
 	const char *name;			/* registered before the children are started */
 	const struct mote_via *via;		/* instead of a name; borrowed */
 	int strategy;				/* enum mote_strategy */
-	unsigned int max_restarts;		/* 0: 3. More than these within max_seconds end the supervisor, with shutdown */
+	unsigned int max_restarts;		/* 0: 3. More than these within max_seconds end it, with shutdown */
 	unsigned int max_seconds;		/* 0: 5 */
 	int auto_shutdown;			/* enum mote_auto_shutdown */
 	const struct mote_child_spec *children;	/* started in this order */
@@ -107,17 +111,19 @@ struct mote_supervisor_opts {
 };
 
 /*
- * Starts a supervisor, and returns when all its children are started. 0, with *pid; or, as soon as one fails, those before
- * it stopped again, what its start returned. Otherwise as mote_server_start(): -EEXIST: the name is taken, *pid is its holder;
- * -EINVAL, -E2BIG (opts, or a specification); -ENOTUNIQ: two children of the same id. Follow supervisor:start_link/2,3.
+ * Starts a supervisor, and returns when all its children are started. 0, with *pid; or, as soon as one fails, those
+ * before it stopped again, what its start returned. Otherwise as mote_server_start(): -EEXIST: the name is taken, *pid
+ * is its holder; -EINVAL, -E2BIG (opts, or a specification); -ENOTUNIQ: two children of the same id. Follow
+ * supervisor:start_link/2,3.
  */
 MOTE_API int mote_supervisor_start(const struct mote_supervisor_opts *opts, mote_pid *pid);
 MOTE_API int mote_supervisor_start_link(const struct mote_supervisor_opts *opts, mote_pid *pid);
 
 /*
- * Starts one more child, the last in order. 0, with *pid (pid may be NULL); MOTE_IGNORE, and its specification is kept unless
- * it is temporary; what its start returned: the specification is not kept. -EEXIST: there is one of that id, *pid, and if
- * it does not run (OTP: already_present) MOTE_NOBODY; -EINVAL. Local. O(1). Follows supervisor:start_child/2.
+ * Starts one more child, the last in order. 0, with *pid (pid may be NULL); MOTE_IGNORE, and its specification is kept
+ * unless it is temporary; what its start returned: the specification is not kept. -EEXIST: there is one of that id,
+ * *pid, and if it does not run (OTP: already_present) MOTE_NOBODY; -EINVAL. Local. O(1). Follows
+ * supervisor:start_child/2.
  */
 MOTE_API int mote_supervisor_start_child(mote_pid supervisor, const struct mote_child_spec *spec, mote_pid *pid,
 					 mote_deadline deadline);
@@ -129,8 +135,8 @@ MOTE_API int mote_supervisor_start_child(mote_pid supervisor, const struct mote_
 MOTE_API int mote_supervisor_terminate_child(mote_pid supervisor, const char *id, mote_deadline deadline);
 
 /*
- * Starts one that was stopped, or did not start. Results as of start_child; -EBUSY: it runs; -EINPROGRESS: the supervisor is
- * at it; -ENOENT. O(1). Follows supervisor:restart_child/2.
+ * Starts one that was stopped, or did not start. Results as of start_child; -EBUSY: it runs; -EINPROGRESS: the
+ * supervisor is at it; -ENOENT. O(1). Follows supervisor:restart_child/2.
  */
 MOTE_API int mote_supervisor_restart_child(mote_pid supervisor, const char *id, mote_pid *pid, mote_deadline deadline);
 
@@ -145,10 +151,12 @@ struct mote_child_info {
 };
 
 /*
- * The children, in the order of their start (those of a dynamic supervisor in none). Returns how many; *children is given,
- * with all that it points to: mote_free(). O(n). Of supervisors of all kinds. Follows supervisor:which_children/1.
+ * The children, in the order of their start (those of a dynamic supervisor in none). Returns how many; *children is
+ * given, with all that it points to: mote_free(). O(n). Of supervisors of all kinds. Follows
+ * supervisor:which_children/1.
  */
-MOTE_API int mote_supervisor_which_children(mote_pid supervisor, struct mote_child_info **children, mote_deadline deadline);
+MOTE_API int mote_supervisor_which_children(mote_pid supervisor, struct mote_child_info **children,
+					    mote_deadline deadline);
 
 /* One of them; info->id is NULL. 0; -ENOENT. O(1). Follows supervisor:which_child/2. */
 MOTE_API int mote_supervisor_which_child(mote_pid supervisor, const char *id, struct mote_child_info *info,
@@ -162,15 +170,19 @@ struct mote_child_counts {
 };
 
 /* Fills *counts, whose size the caller set. O(n), dynamic ones O(1). Follows supervisor:count_children/1. */
-MOTE_API int mote_supervisor_count_children(mote_pid supervisor, struct mote_child_counts *counts, mote_deadline deadline);
+MOTE_API int mote_supervisor_count_children(mote_pid supervisor, struct mote_child_counts *counts,
+					    mote_deadline deadline);
 
-/* What the supervisor knows: *spec is given, with its copies: mote_free(). -ENOENT. Local. Follows supervisor:get_childspec/2. */
+/*
+ * What the supervisor knows: *spec is given, with its copies: mote_free(). -ENOENT. Local. Follows
+ * supervisor:get_childspec/2.
+ */
 MOTE_API int mote_supervisor_get_childspec(mote_pid supervisor, const char *id, struct mote_child_spec **spec,
 					   mote_deadline deadline);
 
 /*
- * Whether a supervisor would take them. auto_shutdown: its; -1: not known yet. 0; -EINVAL; -ENOTUNIQ. Any thread. Follows
- * supervisor:check_childspecs/1,2.
+ * Whether a supervisor would take them. auto_shutdown: its; -1: not known yet. 0; -EINVAL; -ENOTUNIQ. Any thread.
+ * Follows supervisor:check_childspecs/1,2.
  */
 MOTE_API int mote_supervisor_check_childspecs(const struct mote_child_spec *specs, size_t n, int auto_shutdown);
 
@@ -183,7 +195,7 @@ struct mote_dynamic_opts {
 	unsigned int max_restarts, max_seconds;	/* as above */
 	int auto_shutdown;			/* with a template: enum mote_auto_shutdown */
 	size_t max_children;			/* 0: any number */
-	const struct mote_child_spec *child;	/* the template of all children: simple_one_for_one; NULL: each has its own */
+	const struct mote_child_spec *child;	/* template of all: simple_one_for_one; NULL: each has its own */
 	/* Put before the arguments of each child (Elixir: extra_arguments); copied. See mote_dynamic_start_arg(). */
 	const void *extra;
 	size_t extra_size;
@@ -191,26 +203,29 @@ struct mote_dynamic_opts {
 };
 
 /*
- * Starts a supervisor of no children yet. As mote_supervisor_start(). Strategy: one for one; at its end all children are
- * stopped at once, not one after the other. Follow DynamicSupervisor.start_link/1.
+ * Starts a supervisor of no children yet. As mote_supervisor_start(). Strategy: one for one; at its end all children
+ * are stopped at once, not one after the other. Follow DynamicSupervisor.start_link/1.
  */
 MOTE_API int mote_dynamic_start(const struct mote_dynamic_opts *opts, mote_pid *pid);
 MOTE_API int mote_dynamic_start_link(const struct mote_dynamic_opts *opts, mote_pid *pid);
 
 /*
- * Starts a child of any specification; ids are for people only. 0, with *pid (pid may be NULL); MOTE_IGNORE, or what its start
- * returned: no specification is kept. -ENOSPC: max_children; -EINVAL, also with extra arguments if the child's is one
- * passed through; -EOPNOTSUPP: there is a template. Local. O(1). Follows DynamicSupervisor.start_child/2.
+ * Starts a child of any specification; ids are for people only. 0, with *pid (pid may be NULL); MOTE_IGNORE, or what
+ * its start returned: no specification is kept. -ENOSPC: max_children; -EINVAL, also with extra arguments if the
+ * child's is one passed through; -EOPNOTSUPP: there is a template. Local. O(1). Follows
+ * DynamicSupervisor.start_child/2.
  */
 MOTE_API int mote_dynamic_start_child(mote_pid supervisor, const struct mote_child_spec *spec, mote_pid *pid,
 				      mote_deadline deadline);
 
 /*
  * Starts a child of the template. What it gets as arg is a copy: the supervisor's extra bytes, then the template's
- * (arg_size), then these, each from the next multiple of 16 on; with size 0 and nothing copied before, the template's arg
- * itself. Results as above. Also on other nodes. O(1) and the copy. Follows supervisor:start_child/2 of simple_one_for_one.
+ * (arg_size), then these, each from the next multiple of 16 on; with size 0 and nothing copied before, the template's
+ * arg itself. Results as above. Also on other nodes. O(1) and the copy. Follows supervisor:start_child/2 of
+ * simple_one_for_one.
  */
-MOTE_API int mote_dynamic_start_arg(mote_pid supervisor, const void *arg, size_t size, mote_pid *pid, mote_deadline deadline);
+MOTE_API int mote_dynamic_start_arg(mote_pid supervisor, const void *arg, size_t size, mote_pid *pid,
+				    mote_deadline deadline);
 
 /* Stops a child. 0; -ENOENT. O(1). Follows DynamicSupervisor.terminate_child/2. */
 MOTE_API int mote_dynamic_terminate_child(mote_pid supervisor, mote_pid child, mote_deadline deadline);
@@ -224,7 +239,10 @@ struct mote_partition_opts {
 	unsigned int partitions;		/* 0: as many as schedulers */
 	int strategy;				/* enum mote_strategy */
 	unsigned int max_restarts, max_seconds;	/* as above */
-	/* The argument of a partition's child, made from child->arg, at each start; NULL: all get that. Elixir: with_arguments. */
+	/*
+	 * The argument of a partition's child, made from child->arg, at each start; NULL: all get that. Elixir:
+	 * with_arguments.
+	 */
 	void *(*with_arg)(void *arg, unsigned int partition);
 	struct mote_backoff backoff;
 };
@@ -237,8 +255,9 @@ MOTE_API int mote_partition_start_link(const struct mote_partition_opts *opts, m
 struct mote_partitions;
 
 /*
- * Those of the supervisor of that name; NULL: -ESRCH, -ENOMEM. Given back with mote_partitions_put(), by a process at its end
- * at the latest. Good until then, also when the supervisor is gone: start it again, and get its partitions anew. Any thread.
+ * Those of the supervisor of that name; NULL: -ESRCH, -ENOMEM. Given back with mote_partitions_put(), by a process at
+ * its end at the latest. Good until then, also when the supervisor is gone: start it again, and get its partitions
+ * anew. Any thread.
  */
 MOTE_API struct mote_partitions *mote_partitions_get(const char *name);
 MOTE_API void mote_partitions_put(struct mote_partitions *p);
@@ -255,8 +274,8 @@ MOTE_API mote_pid mote_partition_of(const struct mote_partitions *p, const void 
 MOTE_API unsigned int mote_partition_count(const struct mote_partitions *p);
 
 /*
- * Has the supervisor stop partitions, the last first, or start them again: at most as many as it began with, at least 1, or
- * -EINVAL. 0, or what the start of one returned: those before it stay. Follows PartitionSupervisor.resize!/2.
+ * Has the supervisor stop partitions, the last first, or start them again: at most as many as it began with, at least
+ * 1, or -EINVAL. 0, or what the start of one returned: those before it stay. Follows PartitionSupervisor.resize!/2.
  */
 MOTE_API int mote_partition_resize(mote_pid supervisor, unsigned int partitions, mote_deadline deadline);
 

@@ -20,8 +20,7 @@ MOTE_BEGIN_DECLS
  * crash ends the process that executed the event, as any.
  */
 typedef int (*mote_telemetry_fn)(const char *event, const struct mote_field *measurements,
-				 const struct mote_field *metadata,
-				 void *config);
+				 const struct mote_field *metadata, void *config);
 
 /*
  * Attaches fn to an event, or to nr_events of them, under an id of its own. id and names are copied; config is passed
@@ -31,8 +30,7 @@ typedef int (*mote_telemetry_fn)(const char *event, const struct mote_field *mea
  */
 MOTE_API int mote_telemetry_attach(const char *id, const char *event, mote_telemetry_fn fn, void *config);
 MOTE_API int mote_telemetry_attach_many(const char *id, const char *const *events, size_t nr_events,
-					mote_telemetry_fn fn,
-					void *config, void (*removed)(void *config));
+					mote_telemetry_fn fn, void *config, void (*removed)(void *config));
 
 /*
  * fn may still be at work for those who have just executed an event. 0; -ENOENT. Any thread. Follows

@@ -231,6 +231,7 @@ static void exit_take(struct scheduler *s, struct process *p, struct signal *sig
 		node_uncharge(sig);
 		signal_free(s, sig);
 	} else {
+		sig->ref = 0;
 		signal_exit_act(s, p, sig);
 	}
 }

@@ -154,7 +154,7 @@ static struct book_key *entry_unlink(struct book_shard *shard, struct book_entry
 	struct book_key *k = e->key;
 	struct book_table *t;
 
-	/* release: a reader that comes by this way finds the next one whole. e itself still leads on those who are at it. */
+	/* release: a reader that comes by this way finds the next one whole. e itself still leads on who is at it. */
 	atomic_store_explicit(e->prev ? &e->prev->next : &k->first, next, memory_order_release);
 	if (next)
 		next->prev = e->prev;

@@ -83,7 +83,7 @@ static inline struct book_shard *book_shard(struct book *b, uint64_t hash)
 
 _Static_assert(BOOK_SHARDS == 1 << 4, "by the upper four bits of the hash");
 
-/* Inside of a section, or with the shard's lock. NULL: nothing is entered under it; or there is, and has no entries now. */
+/* Inside of a section, or with the shard's lock. NULL: nothing is entered under it. Entries may go meanwhile. */
 static inline struct book_key *book_find(struct book *b, const void *key, size_t size, uint64_t hash)
 {
 	/* acquire: pairs with table_grow() */

@@ -201,8 +201,9 @@ static void tell(const struct mote_child_spec *spec, mote_pid pid)
 }
 
 /*
- * Its end is waited for by a monitor: a child may have unlinked itself. If it was dead already, only the EXIT knows why, which
- * is here when mote_unlink() has returned, or never comes; any other EXIT of it is one of a stranger later, and ignored.
+ * Its end is waited for by a monitor: a child may have unlinked itself. If it was dead already, only the EXIT knows
+ * why, which is here when mote_unlink() has returned, or never comes; any other EXIT of it is one of a stranger later,
+ * and ignored.
  */
 void child_stop(struct children *all, struct child *c)
 {
@@ -244,7 +245,8 @@ static mote_deadline kill_late(struct children *all, int64_t start_ns)
 	for (struct child *c = all->first; c; c = c->next) {
 		int64_t ms = c->spec->child.shutdown_ms, at;
 
-		if (c->state != CHILD_RUNNING || patience(&c->spec->child).ns == INT64_MAX || ms == MOTE_SHUTDOWN_BRUTAL)
+		if (c->state != CHILD_RUNNING || ms == MOTE_SHUTDOWN_BRUTAL ||
+		    patience(&c->spec->child).ns == INT64_MAX)
 			continue;
 		at = start_ns + (ms ? ms : 5000) * INT64_C(1000000);
 		if (at <= now)

@@ -2,8 +2,8 @@
 /*
  * otp/child.h: the children of a supervisor, and what is done to one of them.
  *
- * All of it belongs to the supervisor's process, and lies in its heap. A kill may end the supervisor at any runtime call
- * in here, then nobody looks at it any more; a crash of a child's start function only where that is called.
+ * All of it belongs to the supervisor's process, and lies in its heap. A kill may end the supervisor at any runtime
+ * call in here, then nobody looks at it any more; a crash of a child's start function only where that is called.
  */
 #ifndef OTP_CHILD_H
 #define OTP_CHILD_H
@@ -64,8 +64,8 @@ void child_set_restarting(struct children *all, struct child *c);
 /* child.c */
 
 /*
- * Starts one that does not run. 0; MOTE_IGNORE; -errno. *holder: of the name, with -EEXIST; else MOTE_NOBODY. *why: given, may be
- * NULL: the DOWN of one that ended instead.
+ * Starts one that does not run. 0; MOTE_IGNORE; -errno. *holder: of the name, with -EEXIST; else MOTE_NOBODY. *why:
+ * given, may be NULL: the DOWN of one that ended instead.
  */
 int child_start(struct children *all, struct child *c, mote_pid *holder, struct mote_msg **why);
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0
 /*
- * The children of a supervisor: a list in the order of start, and two tables, by id and by pid. A table that cannot grow
- * makes the chains longer, and nothing fail.
+ * The children of a supervisor: a list in the order of start, and two tables, by id and by pid. A table that cannot
+ * grow makes the chains longer, and nothing fail.
  */
 #include "otp/child.h"
 #include "otp/partition.h"

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0
 /*
- * Supervisors whose children come and go: known by their pids, each with a specification of its own, or all with a template's.
+ * Supervisors whose children come and go: known by their pids, each with a specification of its own, or all with a
+ * template's.
  */
 #include "core/process.h"
 #include "otp/supervisor.h"
@@ -10,34 +11,25 @@
 
 /* --- in the supervisor --- */
 
-static int init_template(struct supervisor *sup, const struct mote_dynamic_opts *opts)
+int dynamic_init(struct supervisor *sup, const struct supervisor_boot *boot, const struct mote_child_spec *template)
 {
-	const struct mote_child_spec *child = opts->child;
-	int err = spec_check(child, opts->auto_shutdown, true);
+	const char *extra = (const char *)boot + boot->extra_at;
 
-	if (err)
-		return err;
-	if (opts->extra_size && child->arg && !child->arg_size)
-		return -EINVAL;
-	sup->template = spec_new(child, opts->extra, opts->extra_size);
-	return sup->template ? 0 : -ENOMEM;
-}
-
-int dynamic_init(struct supervisor *sup, const struct mote_dynamic_opts *opts)
-{
 	sup->dynamic = true;
-	sup->max_children = opts->max_children;
+	sup->max_children = boot->max_children;
 	sup->children.anonymous = true;
 	sup->children.quiet = true;
-	if (opts->child)
-		return init_template(sup, opts);
-	if (!opts->extra_size)
+	if (template) {
+		sup->template = spec_new(template, extra, boot->extra_size);
+		return sup->template ? 0 : -ENOMEM;
+	}
+	if (!boot->extra_size)
 		return 0;
-	sup->prefix = mote_alloc(opts->extra_size);
-	sup->prefix_size = opts->extra_size;
+	sup->prefix = mote_alloc(boot->extra_size);
+	sup->prefix_size = boot->extra_size;
 	if (!sup->prefix)
 		return -ENOMEM;
-	memcpy(sup->prefix, opts->extra, opts->extra_size);
+	memcpy(sup->prefix, extra, boot->extra_size);
 	return 0;
 }
 
@@ -102,13 +94,17 @@ static int dynamic_start(const struct mote_dynamic_opts *opts, bool link, mote_p
 		return err;
 	if ((known.extra_size && !known.extra) || (!known.child && known.auto_shutdown))
 		return -EINVAL;
+	if (known.extra_size && known.child && known.child->arg && !known.child->arg_size)
+		return -EINVAL;
 	return supervisor_start(&(struct supervisor_boot){
+		.kind = SUPERVISOR_DYNAMIC,
 		.opts = {
 			.name = known.name, .via = known.via, .strategy = MOTE_ONE_FOR_ONE,
 			.max_restarts = known.max_restarts, .max_seconds = known.max_seconds,
 			.auto_shutdown = known.auto_shutdown, .backoff = known.backoff,
+			.children = known.child, .nr_children = known.child ? 1 : 0,
 		},
-		.dynamic = known,
+		.max_children = known.max_children, .extra = known.extra, .extra_size = known.extra_size,
 	}, link, pid);
 }
 
@@ -122,7 +118,8 @@ int mote_dynamic_start_link(const struct mote_dynamic_opts *opts, mote_pid *pid)
 	return dynamic_start(opts, true, pid);
 }
 
-int mote_dynamic_start_child(mote_pid supervisor, const struct mote_child_spec *spec, mote_pid *pid, mote_deadline deadline)
+int mote_dynamic_start_child(mote_pid supervisor, const struct mote_child_spec *spec, mote_pid *pid,
+			     mote_deadline deadline)
 {
 	return supervisor_ask_start(supervisor, spec, true, pid, deadline);
 }

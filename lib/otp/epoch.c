@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0
 /*
- * What was unlinked is collected in a batch; when that is large enough it becomes the waiting one, with a note of which
- * readers were reading then. When all of those have left it is freed, and the next may wait. A reader that stays long, its
- * thread being off its CPU, delays the freeing and nothing else.
+ * What was unlinked is collected in a batch; when that is large enough it becomes the waiting one, with a note of
+ * which readers were reading then. When all of those have left it is freed, and the next may wait. A reader that
+ * stays long, its thread being off its CPU, delays the freeing and nothing else.
  */
 #include "otp/epoch.h"
 
@@ -58,15 +58,15 @@ static void begin_to_wait(void)
 	collected = NULL;
 	nr_collected = collected_bytes = 0;
 	/*
-	 * Between the unlinking, which came before each epoch_retire() and so, by the lock, before this, and the look at the
-	 * readers: see epoch_enter().
+	 * Between the unlinking, which came before each epoch_retire() and so, by the lock, before this, and the look
+	 * at the readers: see epoch_enter().
 	 */
 	barrier_heavy();
 	nr_turns = schedulers_count();
 	for (unsigned int i = 0; i < nr_turns; i++)
 		/* acquire: as in all_left(), for those that have left already */
 		turns[i] = atomic_load_explicit(&epoch_readers[i].turn, memory_order_acquire);
-	/* A foreign reader that began before has left when its lock is free; one that begins later finds nothing of it. */
+	/* A foreign reader that began before has left when its lock is free; a later one finds nothing of it. */
 	for (int i = 0; i < FOREIGN; i++) {
 		lock_take(&foreign[i].lock);
 		lock_drop(&foreign[i].lock);

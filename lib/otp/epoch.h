@@ -4,8 +4,8 @@
  * writer has unlinked is freed when every reader that may have seen it has left. Readers write a line of their own, no
  * others'.
  *
- * A section belongs to a scheduler: it lies inside of the runtime, where nobody takes a scheduler away, and nothing in it
- * may switch. Foreign threads have no such line: they take one of a few locks.
+ * A section belongs to a scheduler: it lies inside of the runtime, where nobody takes a scheduler away, and nothing
+ * in it may switch. Foreign threads have no such line: they take one of a few locks.
  */
 #ifndef OTP_EPOCH_H
 #define OTP_EPOCH_H
@@ -40,8 +40,9 @@ static inline void epoch_enter(struct scheduler *s)
 	r = &epoch_readers[s->index];
 	atomic_store_explicit(&r->turn, atomic_load_explicit(&r->turn, memory_order_relaxed) + 1, memory_order_relaxed);
 	/*
-	 * The store before all loads of the section, against epoch_reclaim(), which has barrier_heavy() between the unlinking
-	 * and its look at `turn`: either it finds this reader, or this reader does not find what was unlinked.
+	 * The store before all loads of the section, against epoch_reclaim(), which has barrier_heavy() between the
+	 * unlinking and its look at `turn`: either it finds this reader, or this reader does not find what was
+	 * unlinked.
 	 */
 	barrier_light();
 }
@@ -60,8 +61,8 @@ static inline void epoch_leave(struct scheduler *s)
 }
 
 /*
- * Takes g, of about that size, which new readers do not find any more. Has it freed later; frees some of what came before.
- * Inside of the runtime or by a foreign thread; not in a section.
+ * Takes g, of about that size, which new readers do not find any more. Has it freed later; frees some of what came
+ * before. Inside of the runtime or by a foreign thread; not in a section.
  */
 void epoch_retire(struct garbage *g, void (*fn)(struct garbage *g), size_t size);
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT OR GPL-2.0 */
 /*
- * otp/handle.h: what registries, scopes of groups and the like are known by: a name, interned for as long as the program
- * runs, as Erlang's atoms are. While such a thing runs its handle leads to it; before, after and in between to nothing.
+ * otp/handle.h: what registries, scopes of groups and the like are known by: a name, interned for as long as the
+ * program runs, as Erlang's atoms are. While such a thing runs its handle leads to it; before, after and in between
+ * to nothing.
  */
 #ifndef OTP_HANDLE_H
 #define OTP_HANDLE_H

@@ -21,6 +21,12 @@ struct hook_record {
 	bool armed;			/* there is a cleanup that will look */
 };
 
+/*
+ * What a list has in its references while it is in place. Whoever replaces it takes that away in one step with the
+ * counting of those who were about to take a reference: before that they can give back more than is counted of them.
+ */
+#define IN_PLACE (INT64_C(1) << 40)
+
 static const char record_key;
 
 void hook_put(struct hook_set *set, struct hook *hook)
@@ -41,7 +47,7 @@ struct hook_list *hooks_get(struct hook_set *set)
 	uint64_t word = atomic_fetch_add_explicit(&set->word, 1, memory_order_acquire) + 1;
 	struct hook_list *list = list_of(word);
 
-	/* relaxed: it can't go to 0 meanwhile */
+	/* relaxed: the count in the word, or IN_PLACE, keeps it from 0 */
 	if (list)
 		atomic_fetch_add_explicit(&list->refs, 1, memory_order_relaxed);
 	while (list_of(word) == list) {
@@ -105,7 +111,7 @@ int hooks_change(struct hook_set *set, bool (*drop)(const struct hook *hook, con
 	*old = NULL;
 	if (!list)
 		return -ENOMEM;
-	atomic_init(&list->refs, 1);
+	atomic_init(&list->refs, IN_PLACE);
 	list->set = set;
 	list->n = 0;
 	for (size_t i = 0; i < now->n; i++) {
@@ -121,9 +127,9 @@ int hooks_change(struct hook_set *set, bool (*drop)(const struct hook *hook, con
 	word = atomic_exchange_explicit(&set->word, (uint64_t)(uintptr_t)list << 16, memory_order_acq_rel);
 	*old = list_of(word);
 	set->list = list;
-	/* The set's own reference is the caller's now. relaxed: it holds the list. */
+	/* One is the caller's. relaxed: it holds the list. */
 	if (*old)
-		atomic_fetch_add_explicit(&(*old)->refs, (int64_t)(word & 0xffff), memory_order_relaxed);
+		atomic_fetch_add_explicit(&(*old)->refs, 1 + (int64_t)(word & 0xffff) - IN_PLACE, memory_order_relaxed);
 	return 0;
 }
 

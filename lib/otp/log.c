@@ -214,8 +214,7 @@ void log_dispatch(struct mote_log_event *e)
 
 /* text ends with NUL here. */
 static void event(int level, int report, const struct mote_log_site *site, const struct mote_field *fields,
-		  const char *text,
-		  size_t size)
+		  const char *text, size_t size)
 {
 	struct mote_log_event e = { .level = level, .report = report, .time_us = log_time(), .text = text, .text_size = size,
 				    .pid = mote_self(), .site = site };
@@ -242,8 +241,7 @@ static bool in_vain(void)
 }
 
 void log_event(int level, int report, const struct mote_log_site *site, const struct mote_field *fields,
-	       const char *text,
-	       size_t size)
+	       const char *text, size_t size)
 {
 	char few[SHORT_TEXT], *copy = few;
 

@@ -53,8 +53,7 @@ void log_hook_report(const struct log_hook *hook);
 void log_dispatch(struct mote_log_event *e);
 /* With time, pid, the metadata of the calling process. text need not end with NUL. */
 void log_event(int level, int report, const struct mote_log_site *site, const struct mote_field *fields,
-	       const char *text,
-	       size_t size);
+	       const char *text, size_t size);
 int64_t log_time(void);
 
 /* field.c. A copy with all that fields point to, in one piece: its size, and into that many bytes, aligned to 8. */

@@ -152,6 +152,7 @@ static int writer_log(const struct mote_log_event *e, void *arg)
 	struct log_writer *w = arg;
 	int mode = atomic_load_explicit(&w->mode, memory_order_relaxed);
 	struct mote_msg *m;
+	int64_t queued;
 
 	/* A writer that does not get to run, since its file blocks, chooses nothing: there has to be an end to that, too. */
 	if (mode == MOTE_LOG_DROP ||
@@ -164,12 +165,17 @@ static int writer_log(const struct mote_log_event *e, void *arg)
 		add(&w->dropped, 1);
 		return 0;
 	}
-	atomic_fetch_add_explicit(&w->queued, 1, memory_order_relaxed);
+	queued = atomic_fetch_add_explicit(&w->queued, 1, memory_order_relaxed) + 1;
 	atomic_fetch_add_explicit(&w->queued_bytes, m->size, memory_order_relaxed);
-	if (mode != MOTE_LOG_SYNC || !mote_in_process() || mote_pid_equal(mote_self(), w->pid))
-		mote_send_msg(w->pid, m);
-	else if (!line_ask(w, m))
-		add(&w->dropped, 1);
+	if (mode == MOTE_LOG_SYNC && mote_in_process() && !mote_pid_equal(mote_self(), w->pid)) {
+		if (!line_ask(w, m))
+			add(&w->dropped, 1);
+		return 0;
+	}
+	mote_send_msg(w->pid, m);
+	/* A writer that was woken may wait for this scheduler: thousands would be queued before it has looked once. */
+	if (queued >= w->opts.sync_qlen && mote_in_process())
+		mote_yield();
 	return 0;
 }
 
@@ -384,10 +390,16 @@ static void answer(struct writer *w, struct mote_from from)
 	mote_reply(from, LOG_SYNC, &err, sizeof(err));
 }
 
+/* logger_olp would forget here that everybody shall wait always. */
+static int mode_at_rest(const struct mote_log_writer *opts)
+{
+	return opts->sync_qlen ? MOTE_LOG_ASYNC : MOTE_LOG_SYNC;
+}
+
 static void idle(struct writer *w)
 {
 	w->idle = true;
-	mode_set(w, MOTE_LOG_ASYNC);
+	mode_set(w, mode_at_rest(&w->shared->opts));
 	burst_tell(w);
 	w->burst_count = 0;
 	batch_write(w);
@@ -461,6 +473,7 @@ static int writer_shared(struct writer *w, const struct setup *setup)
 	s->pid = mote_self();
 	s->opts = setup->opts;
 	s->opts.id = h->id;
+	atomic_init(&s->mode, mode_at_rest(&s->opts));
 	atomic_init(&h->level, s->opts.level);
 	h->filter_default = s->opts.filter_default;
 	h->log = writer_log;
@@ -578,6 +591,8 @@ int mote_log_writer_add(const struct mote_log_writer *writer)
 	struct mote_msg *m;
 	mote_pid pid;
 
+	runtime_enter("mote_log_writer_add");	/* a foreign thread ends here */
+	runtime_leave();
 	if (!err)
 		err = opts_complete(&known);
 	if (err)
@@ -605,10 +620,13 @@ void log_writer_stop(mote_pid pid)
 
 int mote_log_writer_sync(const char *id, mote_deadline deadline)
 {
-	struct log_hook *h = log_handler_find(id);
 	mote_pid pid = MOTE_NOBODY;
+	struct log_hook *h;
 	struct mote_msg *m;
 
+	runtime_enter("mote_log_writer_sync");	/* a foreign thread ends here */
+	runtime_leave();
+	h = log_handler_find(id);
 	if (!h)
 		return -ENOENT;
 	if (h->writer)

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0
 /*
- * The same child several times, found by a key without asking anybody: the supervisor, the only writer, shows the pids in a
- * table. Each entry has a sequence count, which is odd while it changes; a reader that saw it change reads again.
+ * The same child several times, found by a key without asking anybody: the supervisor, the only writer, shows the pids
+ * in a table. Each entry has a sequence count, which is odd while it changes; a reader that saw it change reads again.
  *
- * Tables are found by name, in a list behind a lock, and counted: by the supervisor, which takes its own off the list when it
- * ends, and by all who got it.
+ * Tables are found by name, in a list behind a lock, and counted: by the supervisor, which takes its own off the list
+ * when it ends, and by all who got it.
  */
 #include "core/process.h"
 #include "otp/partition.h"
@@ -156,20 +156,17 @@ static int add_partition(struct supervisor *sup, const struct mote_child_spec *c
 	return 0;
 }
 
-int partition_init(struct supervisor *sup, const struct mote_partition_opts *opts)
+int partition_init(struct supervisor *sup, const struct supervisor_boot *boot, const struct mote_child_spec *child)
 {
-	int err;
+	int err = 0;
 
-	sup->children.partitions = partition_open(opts->name, opts->partitions);
+	sup->children.partitions = partition_open(sup->children.name, boot->partitions);
 	if (!sup->children.partitions)
 		return -ENOMEM;
-	sup->children.with_arg = opts->with_arg;
-	for (unsigned int i = 0; i < opts->partitions; i++) {
-		err = add_partition(sup, opts->child, i);
-		if (err)
-			return err;
-	}
-	return 0;
+	sup->children.with_arg = boot->with_arg;
+	for (unsigned int i = 0; i < boot->partitions && !err; i++)
+		err = add_partition(sup, child, i);
+	return err;
 }
 
 int partition_resize(struct supervisor *sup, uint32_t count)
@@ -206,7 +203,6 @@ static int partition_start(const struct mote_partition_opts *opts, bool link, mo
 {
 	struct mote_runtime_info info = { .size = sizeof(info) };
 	struct mote_partition_opts known;
-	struct mote_child_spec child;
 	int err = opts ? opts_copy(&known, sizeof(known), opts) : -EINVAL;
 
 	if (err)
@@ -214,23 +210,20 @@ static int partition_start(const struct mote_partition_opts *opts, bool link, mo
 	if (!known.name || !name_valid(known.name) || !known.child || known.child->name ||
 	    (known.child->opts && (known.child->opts->name || known.child->opts->via)))
 		return -EINVAL;
-	child = *known.child;
-	child.id = "";
-	err = spec_check(&child, MOTE_AUTO_NEVER, false);
-	if (err)
-		return err;
-	if (child.restart == MOTE_TEMPORARY)
+	if (known.child->restart == MOTE_TEMPORARY)
 		return -EINVAL;
 	if (!known.partitions) {
 		mote_runtime_info(&info);
 		known.partitions = info.schedulers;
 	}
 	return supervisor_start(&(struct supervisor_boot){
+		.kind = SUPERVISOR_PARTITION,
 		.opts = {
 			.name = known.name, .strategy = known.strategy, .max_restarts = known.max_restarts,
 			.max_seconds = known.max_seconds, .backoff = known.backoff,
+			.children = known.child, .nr_children = 1,
 		},
-		.partition = known,
+		.partitions = known.partitions, .with_arg = known.with_arg,
 	}, link, pid);
 }
 

@@ -141,6 +141,7 @@ static char *group_put(char *to, const char *end, struct book_key *k, bool local
 {
 	struct book_entry *e, *first = book_first(k);
 	struct mote_pg_event block = { .size = k->size };
+	uint32_t room;
 	mote_pid *pids;
 	char *next;
 
@@ -154,8 +155,9 @@ static char *group_put(char *to, const char *end, struct book_key *k, bool local
 	memcpy(to, &block, sizeof(block));
 	pids = (mote_pid *)(to + sizeof(block));
 	/* Some may have come meanwhile, or gone. */
+	room = block.nr_pids;
 	block.nr_pids = 0;
-	for (e = first; e && next - (char *)&pids[block.nr_pids] >= (ptrdiff_t)(sizeof(mote_pid) + k->size); e = book_next(e)) {
+	for (e = first; e && block.nr_pids < room; e = book_next(e)) {
 		if (!local || port_is_here(e->pid.node))
 			pids[block.nr_pids++] = e->pid;
 	}

@@ -2,8 +2,8 @@
 /*
  * otp/pg.h: the inside of groups of processes.
  *
- * A scope's process is the only one that changes its table; the others read it. What is sent about groups, to clients and to
- * other nodes, is a row of blocks: struct mote_pg_event, its pids, the group's bytes, up to a multiple of 8.
+ * A scope's process is the only one that changes its table; the others read it. What is sent about groups, to clients
+ * and to other nodes, is a row of blocks: struct mote_pg_event, its pids, the group's bytes, up to a multiple of 8.
  */
 #ifndef OTP_PG_H
 #define OTP_PG_H

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0
 /*
- * The process of a scope. Members of this node are monitored, one by one; those of other nodes come and go with their scope's
- * process there, the peer, and as it says.
+ * The process of a scope. Members of this node are monitored, one by one; those of other nodes come and go with their
+ * scope's process there, the peer, and as it says.
  *
- * A peer is met by DISCOVER, from either side, when two nodes connect or a scope starts; whoever gets it answers with all
- * that it has, and from then on, since messages of a pair keep their order, changes suffice.
+ * A peer is met by DISCOVER, from either side, when two nodes connect or a scope starts; whoever gets it answers with
+ * all that it has, and from then on, since messages of a pair keep their order, changes suffice.
  */
 #include "otp/pg.h"
 
@@ -121,7 +121,8 @@ static void entry_remove(struct pg_server *server, struct owner *o, struct book_
 }
 
 /*
- * An entry of o's in that group that is not of `round`. The value is its owner. No section: nobody else changes the book.
+ * An entry of o's in that group that is not of `round`. The value is its owner. No section: nobody else changes the
+ * book.
  */
 static struct book_entry *entry_find(struct pg_server *server, struct owner *o, const void *group, size_t size,
 				     mote_pid pid, uint64_t round)
@@ -297,12 +298,13 @@ static size_t groups_put(struct pg_server *server, bool local, char *to)
 {
 	size_t size = 0;
 
-	for (int shard = 0; shard < BOOK_SHARDS; shard++) {
+	for (int i = 0; i < BOOK_SHARDS; i++) {
+		struct book_shard *shard = &server->table->book.shards[i];
 		/* relaxed, as below: nobody else writes */
-		struct book_table *t = atomic_load_explicit(&server->table->book.shards[shard].table, memory_order_relaxed);
+		struct book_table *t = atomic_load_explicit(&shard->table, memory_order_relaxed);
 
-		for (uint32_t i = 0; t && i <= t->mask; i++) {
-			struct book_key *k = atomic_load_explicit(&t->cells[i], memory_order_relaxed);
+		for (uint32_t c = 0; t && c <= t->mask; c++) {
+			struct book_key *k = atomic_load_explicit(&t->cells[c], memory_order_relaxed);
 
 			if (k && k != &book_gone)
 				size += group_size(k, local, to ? to + size : NULL);
@@ -652,4 +654,5 @@ const struct mote_server_ops pg_server_ops = {
 	.init = pg_init,
 	.handle_call = pg_call,
 	.handle_info = pg_info,
+	.flags = MOTE_SERVER_OPAQUE,
 };

@@ -501,6 +501,8 @@ int mote_program_start_link(const struct mote_program *program, mote_pid *keeper
 	mote_ref ref;
 	int32_t answer;
 
+	runtime_enter("mote_program_start_link");	/* a foreign thread ends here */
+	runtime_leave();
 	*keeper = MOTE_NOBODY;
 	if (!err)
 		err = program_check(&known);

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0
 /*
- * Who subscribes is in a registry of this node, named after the pubsub. Each node's pubsub is a process, and all of one name
- * are a group; what is broadcast is sent to each of them once, and they pass it on to whom their registry has.
+ * Who subscribes is in a registry of this node, named after the pubsub. Each node's pubsub is a process, and all of
+ * one name are a group; what is broadcast is sent to each of them once, and they pass it on to whom their registry
+ * has.
  */
 #include "otp/handle.h"
 
@@ -14,6 +15,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #define SUFFIX		".subscribers"
 #define NAME_MAX_BYTES	240
@@ -77,32 +79,53 @@ static int pubsub_open(struct pubsub_server *server, struct mote_pubsub *handle,
 	return err;
 }
 
+/* The registry of an earlier one ends when it hears of that one's end, which may be after we were started. */
+static bool wait_for(mote_pid old)
+{
+	struct mote_msg *m;
+	mote_ref ref;
+
+	/* It had the name a moment ago. */
+	if (!mote_pid_valid(old))
+		return true;
+	ref = mote_monitor(old);
+	m = ref.id ? mote_receive_ref(ref, mote_in_ms(5000)) : NULL;
+	if (!m)
+		mote_demonitor(ref, MOTE_FLUSH);
+	mote_msg_free(m);
+	return m;
+}
+
 static int server_init(void *state, void *arg)
 {
 	struct handle *handle = arg;
 	char name[NAME_MAX_BYTES + sizeof(SUFFIX)];
 	struct mote_registry_opts opts = { .size = sizeof(opts), .name = name, .keys = MOTE_REGISTRY_DUPLICATE_BY_KEY };
-	mote_pid self = mote_self(), scope;
+	mote_pid self = mote_self(), scope, old;
 	int err;
 
 	snprintf(name, sizeof(name), "%s" SUFFIX, handle->name);
-	err = mote_registry_start_link(&opts, NULL);
+	while ((err = mote_registry_start_link(&opts, &old)) == -EEXIST && wait_for(old))
+		;
 	if (err)
 		return err;
 	err = pubsub_open(state, arg, mote_registry_named(name));
 	if (err)
 		return err;
-	/* The scope is that of all pubsubs, and lives on. Without it this one ends, is started again, and joins again. */
-	err = mote_pg_start(SCOPE, &scope);
+	/* The scope is that of all pubsubs, and lives on. When it ends this one does, too, to be started and join again. */
+	do {
+		err = mote_pg_start(SCOPE, &scope);
+	} while (err == -EEXIST && !mote_pid_valid(scope));
 	if (err && err != -EEXIST)
 		return err;
-	err = mote_link(scope);
-	return err ? err : mote_pg_join(mote_pg_scope(SCOPE), handle->name, strlen(handle->name), &self, 1);
+	if (!mote_monitor(scope).id)
+		return mote_errno();
+	return mote_pg_join(mote_pg_scope(SCOPE), handle->name, strlen(handle->name), &self, 1);
 }
 
 /* To those of this node. mote_send() may wait, or end the caller: nothing is held then but memory of his heap. */
 static int deliver(struct mote_registry *subscribers, mote_pid but, const char *topic, size_t topic_size, uint32_t type,
-		   const void *data, size_t size)
+		   const void *data, size_t size, mote_deadline deadline)
 {
 	mote_pid few[FEW], *pids = few;
 	int64_t n, max = FEW;
@@ -119,7 +142,7 @@ static int deliver(struct mote_registry *subscribers, mote_pid but, const char *
 	for (int64_t i = 0; i < n; i++) {
 		if (mote_pid_equal(pids[i], but))
 			continue;
-		sent = mote_send(pids[i], type, data, size);
+		sent = mote_send_until(pids[i], type, data, size, deadline);
 		if (sent == -ENOMEM || sent == -EMSGSIZE)
 			err = sent;
 	}
@@ -135,13 +158,16 @@ static void server_info(void *state, const struct mote_msg *m)
 	struct forward f;
 	size_t left;
 
+	if (mote_msg_down(m))
+		mote_server_exit(mote_msg_down(m)->reason);
 	if (m->type != FORWARD || m->size < sizeof(f))
 		return;
 	memcpy(&f, m->data, sizeof(f));
 	left = m->size - sizeof(f);
+	/* Nobody's full mailbox may keep the others waiting. */
 	if (f.topic_size <= left && f.type < MOTE_MSG_SYSTEM)
 		deliver(server->pubsub->subscribers, f.but, topic, f.topic_size, f.type, topic + f.topic_size,
-			left - f.topic_size);
+			left - f.topic_size, MOTE_NOW);
 }
 
 static const struct mote_server_ops server_ops = {
@@ -149,6 +175,7 @@ static const struct mote_server_ops server_ops = {
 	.state_size = sizeof(struct pubsub_server),
 	.init = server_init,
 	.handle_info = server_info,
+	.flags = MOTE_SERVER_OPAQUE,
 };
 
 struct mote_pubsub *mote_pubsub_named(const char *name)
@@ -281,7 +308,7 @@ static int broadcast(struct mote_pubsub *p, bool local, mote_pid from, const cha
 		return -ESRCH;
 	if (!local)
 		far = forward(p, (mote_node){ 0 }, from, topic, type, data, size);
-	err = deliver(subscribers, from, topic, strlen(topic), type, data, size);
+	err = deliver(subscribers, from, topic, strlen(topic), type, data, size, MOTE_FOREVER);
 	return far < 0 ? (int)far : err;
 }
 

@@ -201,6 +201,7 @@ static const struct mote_server_ops server_ops = {
 	.init = server_init,
 	.handle_call = server_call,
 	.handle_info = server_info,
+	.flags = MOTE_SERVER_OPAQUE,
 };
 
 /* NULL with *err. */

@@ -2,10 +2,10 @@
 /*
  * otp/registry.h: the inside of registries.
  *
- * A struct mote_registry is a handle (otp/handle.h), which leads to a ledger while a registry of that name runs. A ledger is
- * counted: by its process, and by each member, which is a process that has entries in it; readers are in a section of
- * otp/epoch.h. When the registry ends the handle leads nowhere; members keep the ledger, and free their own entries, when
- * they end or enter themselves anew.
+ * A struct mote_registry is a handle (otp/handle.h), which leads to a ledger while a registry of that name runs. A
+ * ledger is counted: by its process, and by each member, which is a process that has entries in it; readers are in a
+ * section of otp/epoch.h. When the registry ends the handle leads nowhere; members keep the ledger, and free their
+ * own entries, when they end or enter themselves anew.
  */
 #ifndef OTP_REGISTRY_H
 #define OTP_REGISTRY_H
@@ -78,11 +78,11 @@ struct member_shard *member_shard(struct ledger *l, mote_pid pid);
 struct member *member_find(struct member_shard *shard, mote_pid pid);
 
 /*
- * registry_read.c: the caller's entries under key for which match says true: their ids, of the process heap. How many it was
- * shown, or an error.
+ * registry_read.c: the caller's entries under key for which match says true: their ids, of the process heap. How many
+ * it was shown, or an error.
  */
 struct registry_choice {
-	bool (*match)(const struct mote_registry_entry *e, void *arg);
+	mote_registry_fn match;
 	void *arg;
 	uint64_t *ids;
 	size_t n;

@@ -285,7 +285,7 @@ int mote_registry_register(struct mote_registry *r, const void *key, size_t key_
 	if (holder)
 		*holder = other;
 	process_leave(s);
-	/* A registry that has ended meanwhile is a link to nobody: it took the entry along, and so it does its owner. */
+	/* A registry that has ended meanwhile is a link to nobody: it takes along the entry, and its owner. */
 	if (!err && mote_pid_valid(link)) {
 		err = mote_link(link);
 		if (err)
@@ -319,7 +319,8 @@ static struct book_entry *entry_from(struct book_entry *e, const void *key, size
 }
 
 /* A unique one is found by its key, however many the member has. */
-static struct book_entry *entry_first(struct scheduler *s, struct member *m, const void *key, size_t size, uint64_t hash)
+static struct book_entry *entry_first(struct scheduler *s, struct member *m, const void *key, size_t size,
+				      uint64_t hash)
 {
 	struct book_entry *e;
 
@@ -376,11 +377,11 @@ int64_t mote_registry_unregister(struct mote_registry *r, const void *key, size_
 }
 
 /*
- * match sees copies, and may register and unregister itself: what it has chosen is known by id, in ascending order as they are
- * entered, and looked for again.
+ * match sees copies, and may register and unregister itself: what it has chosen is known by id, in ascending order as
+ * they are entered, and looked for again.
  */
 int64_t mote_registry_unregister_match(struct mote_registry *r, const void *key, size_t key_size,
-				       bool (*match)(const struct mote_registry_entry *e, void *arg), void *arg)
+				       mote_registry_fn match, void *arg)
 {
 	struct registry_choice choice = { .match = match, .arg = arg };
 	mote_pid unlink = MOTE_NOBODY;

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0
 /*
- * Locks, kept by the registry's process: who has one, and who waits. Each asker is monitored; what it has or waits for ends
- * with it. What one process sends arrives in order, so an UNLOCK is always about the LOCK before it, given or not.
+ * Locks, kept by the registry's process: who has one, and who waits. Each asker is monitored; what it has or waits
+ * for ends with it. What one process sends arrives in order, so an UNLOCK is always about the LOCK before it, given
+ * or not.
  */
 #include "otp/registry.h"
 

@@ -61,6 +61,7 @@ static int value_of(struct mote_registry *r, bool meta, const void *key, size_t 
 		    size_t *size)
 {
 	struct scheduler *s;
+	struct book_key *k;
 	struct ledger *l;
 	uint64_t hash;
 	int err = -ESRCH;
@@ -71,8 +72,10 @@ static int value_of(struct mote_registry *r, bool meta, const void *key, size_t 
 	s = runtime_try_enter();
 	epoch_enter(s);
 	l = ledger_look(r);
-	if (l)
-		err = value_copy(book_first(book_find(meta ? &l->meta : &l->entries, key, key_size, hash)), pid, value, size);
+	if (l) {
+		k = book_find(meta ? &l->meta : &l->entries, key, key_size, hash);
+		err = value_copy(book_first(k), pid, value, size);
+	}
 	epoch_leave(s);
 	if (s)
 		runtime_leave_on(s);
@@ -186,7 +189,7 @@ struct query {
 	bool by_key, by_pid;
 };
 
-/* One block: the entries from its beginning, their bytes from its end: the id, the key, the value, each aligned to 8. */
+/* One block: the entries from its beginning, their bytes from its end: id, key, value, each aligned to 8. */
 struct copy {
 	struct mote_registry_entry *entries;
 	size_t n, size;			/* the block's */
@@ -217,7 +220,8 @@ static void copy_add(struct copy *c, const struct book_entry *e)
 	at = (char *)c->entries + c->size - c->used;
 	memcpy(at, &e->mine_id, sizeof(e->mine_id));
 	at += sizeof(e->mine_id);
-	c->entries[c->n++] = (struct mote_registry_entry){ e->pid, at, at + aligned(e->key->size), e->key->size, e->value_size };
+	c->entries[c->n++] = (struct mote_registry_entry){
+		e->pid, at, at + aligned(e->key->size), e->key->size, e->value_size };
 	memcpy(at, e->key->bytes, e->key->size);
 	memcpy(at + aligned(e->key->size), e->value, e->value_size);
 }
@@ -355,7 +359,8 @@ static int64_t show(const struct query *q, mote_registry_fn fn, void *arg, bool 
 
 static struct query query_key(struct mote_registry *r, const void *key, size_t key_size)
 {
-	return (struct query){ .r = r, .key = key, .key_size = key_size, .hash = book_hash(key, key_size), .by_key = true };
+	return (struct query){
+		.r = r, .key = key, .key_size = key_size, .hash = book_hash(key, key_size), .by_key = true };
 }
 
 static int64_t show_all(struct mote_registry *r, mote_registry_fn fn, void *arg, bool count)
@@ -440,16 +445,14 @@ int64_t registry_choose(struct mote_registry *r, const void *key, size_t key_siz
 
 /* --- dispatch */
 
-typedef void (*dispatch_fn)(const struct mote_registry_entry *entries, size_t n, void *arg);
-
 /* To a process that does a part; the entries follow, with offsets for pointers, then their bytes. */
 struct dispatch_part {
-	dispatch_fn fn;
+	mote_registry_dispatch_fn fn;
 	void *arg;
 	size_t n;
 };
 
-PROCESS_ENTRY static void enter_dispatch(dispatch_fn fn, const struct mote_registry_entry *entries, size_t n, void *arg)
+PROCESS_ENTRY static void enter_dispatch(mote_registry_dispatch_fn fn, const struct mote_registry_entry *entries, size_t n, void *arg)
 {
 	fn(entries, n, arg);
 	PROCESS_ENTRY_END();
@@ -474,7 +477,7 @@ static void dispatcher(void *arg)
 	enter_dispatch(part->fn, entries, part->n, part->arg);
 }
 
-static struct mote_msg *part_new(dispatch_fn fn, void *arg, const struct mote_registry_entry *entries, size_t n)
+static struct mote_msg *part_new(mote_registry_dispatch_fn fn, void *arg, const struct mote_registry_entry *entries, size_t n)
 {
 	size_t size = sizeof(struct dispatch_part) + n * sizeof(*entries), at = size;
 	struct mote_registry_entry *copies;
@@ -506,7 +509,7 @@ static bool is_exit_of(const struct mote_msg *m, void *arg)
 	return exit && exit->reason.kind == MOTE_NORMAL && mote_pid_equal(exit->pid, *(mote_pid *)arg);
 }
 
-static int part_begin(dispatch_fn fn, void *arg, const struct mote_registry_entry *entries, size_t n, mote_ref *ref)
+static int part_begin(mote_registry_dispatch_fn fn, void *arg, const struct mote_registry_entry *entries, size_t n, mote_ref *ref)
 {
 	struct mote_msg *m = part_new(fn, arg, entries, n);
 	mote_pid pid;
@@ -555,7 +558,7 @@ static void partition(const struct copy *c, struct mote_registry_entry *sorted, 
 }
 
 static int64_t dispatch(const struct mote_registry_entry *entries, const size_t *ends, unsigned int partitions,
-			dispatch_fn fn, void *arg, mote_ref *refs)
+			mote_registry_dispatch_fn fn, void *arg, mote_ref *refs)
 {
 	int64_t n = 0;
 	int err = 0;
@@ -580,7 +583,7 @@ static int64_t dispatch(const struct mote_registry_entry *entries, const size_t 
 	return err ? err : n;
 }
 
-int64_t mote_registry_dispatch(struct mote_registry *r, const void *key, size_t key_size, dispatch_fn fn, void *arg,
+int64_t mote_registry_dispatch(struct mote_registry *r, const void *key, size_t key_size, mote_registry_dispatch_fn fn, void *arg,
 			       unsigned int flags)
 {
 	struct mote_registry_entry *sorted;

@@ -43,8 +43,8 @@ static int check_opts(const struct mote_child_spec *spec)
 
 int spec_check(const struct mote_child_spec *spec, int auto_shutdown, bool dynamic)
 {
-	int ways = !!spec->start + !!spec->server + !!spec->fn + !!spec->supervisor + !!spec->dynamic + !!spec->partition +
-		   !!spec->program;
+	int ways = !!spec->start + !!spec->server + !!spec->fn + !!spec->supervisor + !!spec->dynamic +
+		   !!spec->partition + !!spec->program;
 
 	if (ways != 1 || (!dynamic && !spec_id(spec)))
 		return -EINVAL;

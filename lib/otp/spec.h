@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR GPL-2.0 */
 /*
- * otp/spec.h: specifications of children, in one piece with all that is copied of them: so they travel in messages of this
- * node, and lie in a supervisor's heap.
+ * otp/spec.h: specifications of children, in one piece with all that is copied of them: so they travel in messages of
+ * this node, and lie in a supervisor's heap.
  */
 #ifndef OTP_SPEC_H
 #define OTP_SPEC_H
@@ -10,7 +10,7 @@
 
 /* Followed by id, name and argument, where the offsets say; 0: none. */
 struct spec {
-	struct mote_child_spec child;		/* first: what mote_supervisor_get_childspec() gives is freed by its address */
+	struct mote_child_spec child;		/* first: by its address mote_supervisor_get_childspec()'s is freed */
 	struct mote_server_opts opts;
 	size_t size;				/* of all */
 	size_t id_at, name_at, arg_at;
@@ -24,8 +24,8 @@ int spec_check(const struct mote_child_spec *spec, int auto_shutdown, bool dynam
 const char *spec_id(const struct mote_child_spec *spec);
 
 /*
- * A copy in the caller's process heap, with one reference; prefix goes before its argument, each from a multiple of 16 on.
- * The specification was checked. NULL: out of memory, or too large.
+ * A copy in the caller's process heap, with one reference; prefix goes before its argument, each from a multiple of 16
+ * on. The specification was checked. NULL: out of memory, or too large.
  */
 struct spec *spec_new(const struct mote_child_spec *spec, const void *prefix, size_t prefix_size);
 

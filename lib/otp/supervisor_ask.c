@@ -90,7 +90,8 @@ int mote_supervisor_delete_child(mote_pid supervisor, const char *id, mote_deadl
 }
 
 /* One entry at `at`; moves on. False: there is none. */
-static bool entry_read(const char **at, const char *end, struct mote_child_info *info, const char **id, uint32_t *id_size)
+static bool entry_read(const char **at, const char *end, struct mote_child_info *info, const char **id,
+		       uint32_t *id_size)
 {
 	struct supervisor_entry e;
 
@@ -150,7 +151,8 @@ int mote_supervisor_which_children(mote_pid supervisor, struct mote_child_info *
 	return (int)n;
 }
 
-int mote_supervisor_which_child(mote_pid supervisor, const char *id, struct mote_child_info *info, mote_deadline deadline)
+int mote_supervisor_which_child(mote_pid supervisor, const char *id, struct mote_child_info *info,
+				mote_deadline deadline)
 {
 	const char *at, *end, *its_id;
 	struct mote_msg *m;

@@ -270,7 +270,7 @@ static int bury_all(struct mote_task_stream *stream, mote_deadline deadline)
 }
 
 /* Those that have run for too long. -ETIMEDOUT: that ends the stream; *result says of which. */
-static int expire(struct mote_task_stream *stream, int64_t now, struct mote_task_result *result)
+static int expire(struct mote_task_stream *stream, int64_t now, struct mote_task_result *result, mote_deadline deadline)
 {
 	for (uint32_t i = stream->oldest; i != NONE && stream->running[i].deadline <= now; i = stream->running[i].next) {
 		struct running *r = &stream->running[i];
@@ -278,7 +278,7 @@ static int expire(struct mote_task_stream *stream, int64_t now, struct mote_task
 		if (stream->o.on_timeout == MOTE_TASK_NOTHING) {
 			*result = (struct mote_task_result){ .item = r->item, .err = -ETIMEDOUT };
 			stream->over = true;
-			bury_all(stream, MOTE_FOREVER);
+			bury_all(stream, deadline);
 			return -ETIMEDOUT;
 		}
 		if (!r->killed)
@@ -383,7 +383,7 @@ static int next(struct mote_task_stream *stream, struct mote_task_result *result
 		if (mote_errno() != -ETIMEDOUT)
 			return mote_errno();
 		now = mote_now().ns;
-		err = expire(stream, now, result);
+		err = expire(stream, now, result, deadline);
 		if (err)
 			return err;
 		if (now >= deadline.ns)

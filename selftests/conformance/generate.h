@@ -15,6 +15,7 @@ struct generator {
 	uint8_t reasons[4];		/* the few that this scenario uses */
 	uint8_t parent[MAX_PROCS];	/* NOBODY: none */
 	unsigned int known;		/* to the process in hand, so far: bits */
+	unsigned int favourite;		/* whom it mostly deals with: a bit */
 	uint8_t nr_slots;
 };
 
@@ -54,7 +55,7 @@ static inline bool step_fill(struct generator *g, int i, struct step *s)
 	unsigned int others = g->known & ~(1u << i);
 	int slot;
 
-	s->who = pick(g, others);
+	s->who = pick(g, others & g->favourite && roll(g, 3) ? g->favourite : others);
 	switch (s->op) {
 	case OP_SEND: case OP_TIMER: case OP_SIGNAL:
 		if (!roll(g, 8))
@@ -141,6 +142,7 @@ static inline void proc_fill(struct generator *g, int i, int len)
 		if (g->parent[j] != NOBODY && g->parent[j] >= i)
 			g->known &= ~(1u << j);
 	}
+	g->favourite = 1u << roll(g, g->sc->nr_procs);
 	len += __builtin_popcount(children);
 	if (len > MAX_STEPS)
 		len = MAX_STEPS;

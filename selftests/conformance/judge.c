@@ -13,7 +13,7 @@
 #define BATCH		250
 #define STATES		30000		/* of the model, for one scenario */
 #define SIZE		18		/* about how many steps a scenario has at most */
-#define MAX_FAILURES	3		/* that are made smaller and shown */
+#define MAX_FAILURES	3		/* of a player, that are made smaller and shown */
 #define COPIES		100		/* of a scenario that is being made smaller, in one run */
 
 struct trial {
@@ -25,7 +25,7 @@ struct trial {
 
 static struct {
 	unsigned long played[NR_PLAYERS], reached[NR_PLAYERS], allowed[NR_PLAYERS];
-	unsigned int scenarios, smaller, shown, failures[NR_PLAYERS];
+	unsigned int scenarios, smaller, shown[NR_PLAYERS], failures[NR_PLAYERS];
 } counts;
 
 static bool model_of(const struct scenario *sc, enum player player, unsigned int limit, struct model *m)
@@ -234,7 +234,7 @@ static void failure_report(const struct trial *trial, enum player player, const 
 	struct outcome odd = *o;
 
 	counts.failures[player]++;
-	if (counts.shown++ >= MAX_FAILURES)
+	if (counts.shown[player]++ >= MAX_FAILURES)
 		return;
 	printf("# seed %llu: an outcome that is not allowed\n", (unsigned long long)args.seed);
 	failure_print(&trial->sc, player, o);
@@ -251,7 +251,7 @@ static void failure_report(const struct trial *trial, enum player player, const 
 /* --- all of them --- */
 
 /* Its outcome of a run, for later: judging writes files of its own. */
-static struct { struct trial *trial; enum player player; struct outcome outcome; } pending[MAX_FAILURES];
+static struct { struct trial *trial; enum player player; struct outcome outcome; } pending[NR_PLAYERS * MAX_FAILURES];
 static unsigned int nr_pending;
 
 static void judge(struct trial *trial, enum player player, const struct outcome *o)
@@ -267,7 +267,7 @@ static void judge(struct trial *trial, enum player player, const struct outcome 
 	if (trial->failed)
 		return;
 	trial->failed = true;
-	if (nr_pending < MAX_FAILURES) {
+	if (nr_pending < NR_PLAYERS * MAX_FAILURES) {
 		pending[nr_pending].trial = trial;
 		pending[nr_pending].player = player;
 		pending[nr_pending++].outcome = *o;
@@ -418,8 +418,8 @@ int main(int argc, char **argv)
 	for (int player = 0; player < NR_PLAYERS; player++) {
 		if (!counts.played[player])
 			continue;
-		printf("# %s: %lu plays, %lu different outcomes of %lu allowed\n", player_names[player],
-		       counts.played[player], counts.reached[player], counts.allowed[player]);
+		printf("# %s: %lu plays, %lu different outcomes of %lu allowed, %u scenarios with others\n", player_names[player],
+		       counts.played[player], counts.reached[player], counts.allowed[player], counts.failures[player]);
 		printf("%s %u - what %s does is allowed\n", counts.failures[player] ? "not ok" : "ok", ++cases,
 		       player_names[player]);
 		bad += counts.failures[player];

@@ -9,7 +9,7 @@
  *
  * Where mote and Erlang differ, `mote` says whose law it is. A process of mote that is to end is still there for a while:
  * whoever links to it, monitors it or calls it meanwhile learns its reason; one of Erlang's is gone at once, and they learn
- * noproc.
+ * noproc. And mote may end a call of a circle of calls.
  *
  * An event that no other one can hinder, and that hinders none, is taken at once and alone ("safe" below): the outcomes
  * are the same, with far fewer orders to look at.
@@ -21,6 +21,7 @@
 
 #define MAX_FLYING	48
 #define MAX_MAIL	16
+#define IN_CIRCLE	2
 
 enum signal_kind {
 	S_MESSAGE,	/* a: the step that sent it */
@@ -42,7 +43,7 @@ enum life { UNBORN, ALIVE, ENDING, NAMELESS, DEAD };
 
 struct proc {
 	uint8_t life, end, pc, trap;
-	uint8_t calling;	/* waits for the answer to its step pc */
+	uint8_t calling;	/* waits for the answer to its step pc; IN_CIRCLE: and may be told so */
 	uint8_t fresh;		/* 1 + the step that others saw the effect of, but whose result may not be noted yet */
 	uint8_t armed, fired;	/* timers: bits of the steps that made them */
 	uint8_t monitors, aliases;
@@ -323,6 +324,30 @@ static inline void arrive(struct model *m, struct state *st, int at)
 		}
 		break;
 	}
+}
+
+/* Whether i waits for one that has its request unread, and waits for one that has, and so on, up to i. */
+static inline bool in_circle(const struct model *m, const struct state *st, int i)
+{
+	int at = i, to, n;
+
+	for (n = 0; n < MAX_PROCS; n++) {
+		const struct proc *p = &st->procs[at];
+
+		if (p->life != ALIVE || !p->calling)
+			return false;
+		to = m->sc->steps[at][p->pc].who;
+		for (int k = 0; k < st->procs[to].nr_mail; k++) {
+			if (st->procs[to].mail[k] == SEEN(SEEN_MESSAGE, at, p->pc))
+				goto found;
+		}
+		return false;
+found:
+		at = to;
+		if (at == i)
+			return true;
+	}
+	return false;
 }
 
 /* Where the first message is that a step wants; -1: there is none. */
@@ -684,6 +709,15 @@ static inline bool explore_steps(struct model *m, const struct state *st, int i)
 		next = *st;
 		call_over(&next.procs[i], SEEN(SEEN_LATE, 0, 0));
 		explore(m, &next);
+		/* Several may find the same circle, each before the others have left it. */
+		if (m->mote && (p->calling == IN_CIRCLE || in_circle(m, st, i))) {
+			next = *st;
+			if (p->calling == IN_CIRCLE)
+				call_over(&next.procs[i], SEEN(SEEN_CYCLE, 0, 0));
+			else
+				next.procs[i].calling = IN_CIRCLE;
+			explore(m, &next);
+		}
 		return true;
 	}
 	if (p->pc < m->sc->len[i] && s->op == OP_RECV && mail_find(p, s) < 0)
@@ -691,6 +725,14 @@ static inline bool explore_steps(struct model *m, const struct state *st, int i)
 	next = *st;
 	step_take(m, &next, i);
 	explore(m, &next);
+	/* Erlang's link/1 says noproc at once, though there may be a link, whose exit signal is on its way. */
+	if (!m->mote && p->pc < m->sc->len[i] && s->op == OP_LINK && p->link[s->who] == 1 &&
+	    st->procs[s->who].life == DEAD) {
+		next = *st;
+		step_take(m, &next, i);
+		fly(m, &next, (struct flying){ s->who, i, S_EXIT, R_NOPROC, 0, 1 });
+		explore(m, &next);
+	}
 	return true;
 }
 

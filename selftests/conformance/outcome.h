@@ -22,6 +22,8 @@ enum seen {
 	SEEN_LATE,		/* a call's deadline passed */
 	SEEN_GONE,		/* a call's server ended */
 	SEEN_NOPROC,		/* a call's server was not there */
+	SEEN_CYCLE,		/* a call's server waits, and so on, for the caller: mote tells */
+	SEEN_ODD,		/* what no scenario can give */
 };
 
 #define SEEN(kind, a, b) ((uint16_t)((kind) << 8 | (a) << 4 | (b)))
@@ -40,7 +42,7 @@ struct outcome {
 
 static const char *const seen_words[] = {
 	[SEEN_TICK] = "tick", [SEEN_NONE] = "none", [SEEN_YES] = "yes", [SEEN_NO] = "no", [SEEN_LATE] = "late",
-	[SEEN_GONE] = "gone", [SEEN_NOPROC] = "noproc",
+	[SEEN_GONE] = "gone", [SEEN_NOPROC] = "noproc", [SEEN_CYCLE] = "cycle", [SEEN_ODD] = "odd",
 };
 
 static inline void seen_print(FILE *f, uint16_t code)
@@ -85,20 +87,19 @@ static inline void outcome_print(FILE *f, const struct scenario *sc, const struc
 	fprintf(f, "\n");
 }
 
-/* 0: it is none. */
 static inline uint16_t seen_parse(const char *word)
 {
 	const char *dot = strchr(word, '.');
 	int kind = word[0] == 'm' ? SEEN_MESSAGE : word[0] == 'x' ? SEEN_EXIT : SEEN_DOWN, b;
 
-	for (size_t i = SEEN_TICK; i <= SEEN_NOPROC; i++) {
+	for (size_t i = SEEN_TICK; i <= SEEN_ODD; i++) {
 		if (!strcmp(word, seen_words[i]))
 			return SEEN(i, 0, 0);
 	}
 	if (word[0] == 'p' && word[1] >= '0' && word[1] <= '9')
 		return SEEN(SEEN_PROCESS, word[1] - '0', 0);
 	if (!dot || !strchr("mxd", word[0]) || dot != word + 2)
-		return 0;
+		return SEEN(SEEN_ODD, 0, 0);
 	if (kind == SEEN_MESSAGE) {
 		b = dot[1] - '0';
 	} else {
@@ -129,8 +130,6 @@ static inline long outcome_parse(char *line, struct outcome *o)
 			o->end[i] = end >= 0 ? end : !strcmp(word + 3, "?") ? END_UNKNOWN : END_STUCK;
 		} else if (i >= 0 && word[0] >= '0' && word[0] < '0' + MAX_STEPS && word[1] == '=') {
 			o->seen[i][word[0] - '0'] = seen_parse(word + 2);
-			if (!o->seen[i][word[0] - '0'])
-				return -1;
 		} else {
 			return -1;
 		}

@@ -89,7 +89,7 @@ static uint16_t message_seen(struct actor *a, const struct mote_msg *m)
 
 		return SEEN(SEEN_MESSAGE, message->from, message->step);
 	}
-	return SEEN(SEEN_MESSAGE, NOBODY, 15);
+	return SEEN(SEEN_ODD, 0, 0);
 }
 
 struct wish {
@@ -205,6 +205,21 @@ static void spawn_step(struct actor *a, const struct step *s)
 	busy(a, false);
 }
 
+static enum seen call_seen(int err)
+{
+	switch (err) {
+	case -ETIMEDOUT:
+		return SEEN_LATE;
+	case -ESRCH:
+		return SEEN_NOPROC;
+	case -EPIPE:
+		return SEEN_GONE;
+	case -EDEADLK:
+		return SEEN_CYCLE;
+	}
+	return SEEN_ODD;
+}
+
 static void call_step(struct actor *a, int k, mote_pid to, const struct message *message)
 {
 	struct mote_msg *reply = NULL;
@@ -213,8 +228,7 @@ static void call_step(struct actor *a, int k, mote_pid to, const struct message 
 	busy(a, true);
 	err = mote_call(to, T_MESSAGE, message, sizeof(*message), &reply, mote_in_us(chance(&a->dice) % 2000));
 	busy(a, false);
-	a->seen[k] = err == -ETIMEDOUT ? SEEN(SEEN_LATE, 0, 0) : err == -ESRCH ? SEEN(SEEN_NOPROC, 0, 0) :
-		     err == -EPIPE ? SEEN(SEEN_GONE, 0, 0) : err ? SEEN(SEEN_MESSAGE, NOBODY, 15) : message_seen(a, reply);
+	a->seen[k] = err ? SEEN(call_seen(err), 0, 0) : message_seen(a, reply);
 	mote_msg_free(reply);
 }
 

@@ -11,7 +11,7 @@
 
 main([Module]) ->
 	logger:set_primary_config(level, none),
-	jobs(list_to_existing_atom(Module)).
+	jobs(list_to_atom(Module)).
 
 jobs(Module) ->
 	case io:get_line("") of
@@ -288,7 +288,7 @@ message(_, {'EXIT', Pid, Reason}) -> ["x", proc(Pid), ".", reason(Reason)];
 message(A, {'DOWN', Ref, process, _, Reason}) ->
 	[Slot | _] = [S || {S, R} <- maps:to_list(A#actor.refs), R =:= Ref],
 	["d", integer_to_list(Slot), ".", reason(Reason)];
-message(_, _) -> "m?.?".
+message(_, _) -> "odd".
 
 proc(Pid) -> integer_to_list(ets:lookup_element(pids, Pid, 2)).
 

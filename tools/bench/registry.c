@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR GPL-2.0 */
 /*
- * registry_lookup: who has a unique key, of a thousand that are taken, by turns. registry_enter: a process registers, is
- * found, and ends; the registry has forgotten it when that is known.
+ * registry_lookup: who has a unique key, of a thousand that are taken, by turns. registry_enter: a process registers,
+ * is found, and ends; the registry has forgotten it when that is known.
  */
 #include "bench.h"
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR GPL-2.0 */
 /*
- * Supervisors, where supervise.c has their work by hand: a server ends badly, and the one that was started in its place has
- * answered; 10,000 servers under a tree of supervisors started, and stopped.
+ * Supervisors, where supervise.c has their work by hand: a server ends badly, and the one that was started in its place
+ * has answered; 10,000 servers under a tree of supervisors started, and stopped.
  */
 #include "bench.h"
 
@@ -77,7 +77,7 @@ static void restarts(const char *name, uint32_t how)
 			mote_cast(pid, how, NULL, 0);
 			pid = next_worker(seed++);
 		}
-		bench_check(mote_server_stop(supervisor, MOTE_REASON_NORMAL, MOTE_FOREVER) == 0, "the supervisor stops");
+		bench_check(mote_server_stop(supervisor, MOTE_REASON_NORMAL, MOTE_FOREVER) == 0, "it stops");
 	} while (bench_more(&clock, BATCH));
 	bench_end(&clock, name);
 	bench_done();
