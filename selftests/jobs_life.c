@@ -120,6 +120,23 @@ static void servers_end(void)
 	EXPECT_EQ(jobs_stop(server), 0);
 }
 
+/* Whenever it is told to: nothing of its is left to wait for the end of a lease. */
+static void stops_clean(void)
+{
+	jobs_init(&j, "stops", jobs_program());
+	srand(getpid());
+	for (int round = 0; round < 8; round++) {
+		pid_t server;
+
+		for (int i = 0; i < 4; i++)
+			jobs_enqueue(&j, "default -- sleep 0.02");
+		server = jobs_serve(&j, "--poll 5ms");
+		sleep_ms(rand() % 60);
+		EXPECT_EQ(jobs_stop(server), 0);
+		EXPECT_EQ(jobs_in(&j, "executing"), 0);
+	}
+}
+
 static void clock_set(long long ms)
 {
 	char path[256], other[260];
@@ -233,6 +250,7 @@ int main(void)
 	selftest_case("what fails is tried again, then a dead letter", retries_and_buries);
 	selftest_case("jobs are cancelled while they run", cancels);
 	selftest_case("a server that ends gives its jobs back", servers_end);
+	selftest_case("a server that stops leaves nothing executing", stops_clean);
 	selftest_case("schedules give one job for each time", schedules);
 	selftest_case("wrong command lines are refused", wrong_commands);
 	selftest_case("wrong databases are refused", wrong_databases);

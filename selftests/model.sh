@@ -82,6 +82,9 @@ proves "a lane that is full has room again, and what waits keeps its order" lane
 proves "two poll, the writer dies" lane.pml -DSENDERS=1 -DHELPER=1 -DDEATH -DWEAK
 proves "a link across nodes fires once, after the last message" edge.pml
 proves "also in a slot that gets another tenant" edge.pml -DREUSE -DSILENT
+proves "no circle of calls goes unseen, and none is told that was not" cycle.pml -DWEAK
+proves "nor with several calls each" cycle.pml -DPROCESSES=2 -DCALLS=2 -DWEAK
+proves "nor when calls end by themselves" cycle.pml -DPROCESSES=2 -DDEADLINES -DWEAK
 
 # Found soon: compiling takes longer.
 depth=20000 level=-O0
@@ -138,6 +141,10 @@ refutes fired "a sweep may be sent again before it was read" edge.pml -DCLEARS_E
 refutes linked "a node has its number before it is down" edge.pml -DSTATE_LATE
 refutes fired "a message after the end" edge.pml -DLAST_WORDS
 refutes linked "a sweep for the last tenant is dropped" edge.pml -DREUSE -DSILENT -DDROP_FORGETS
+refutes waits "who calls says so without a barrier" cycle.pml -DPROCESSES=2 -DMARK_LIGHT
+refutes waits "who calls looks, then says so" cycle.pml -DPROCESSES=2 -DMARK_LATE
+refutes was "what came round once is believed" cycle.pml -DPROCESSES=2 -DONE_ROUND
+refutes was "the second time nobody looks for the request" cycle.pml -DPROCESSES=2 -DNO_CHECK
 depth=150
 refutes arrived "room is wanted without a barrier" lane.pml -DSIGNALS=1 -DROOM=1 -DWANT_LIGHT
 

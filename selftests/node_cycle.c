@@ -147,6 +147,8 @@ static void server_call(void *state, struct mote_from from, const struct mote_ms
 	}
 	if (m->type == NEXT)
 		s->next = *(mote_pid *)m->data;
+	else if (m->type == ALL)
+		memcpy(s->all, m->data, sizeof(s->all));
 	else if (mote_pid_valid(s->next))
 		r.err = mote_call(s->next, CALL_NEXT, NULL, 0, &reply, mote_in_ms(s->patience));
 	if (reply)
@@ -155,14 +157,6 @@ static void server_call(void *state, struct mote_from from, const struct mote_ms
 		r.nr = (unsigned int)mote_call_cycle(r.path, SERVERS);
 	mote_msg_free(reply);
 	mote_reply(from, m->type, &r, sizeof(r));
-}
-
-static void server_info(void *state, const struct mote_msg *m)
-{
-	struct server *s = state;
-
-	if (m->type == ALL)
-		memcpy(s->all, m->data, sizeof(s->all));
 }
 
 static int server_init(void *state, void *arg)
@@ -180,8 +174,7 @@ static int server_init(void *state, void *arg)
 }
 
 static const struct mote_handler_ops server_ops = {
-	.size = sizeof(server_ops), .state_size = sizeof(struct server), .init = server_init, .call = server_call,
-	.info = server_info };
+	.size = sizeof(server_ops), .state_size = sizeof(struct server), .init = server_init, .call = server_call };
 
 static void starter(const void *args, size_t size)
 {
@@ -352,11 +345,12 @@ static void anything_at_once(void)
 		atomic_store(&shared->waits_for[i], -1);
 	peer_start(&b, "b");
 	peer_start(&d, "c");
-	helper = mote_spawn_opts(&(struct mote_spawn_opts){ .size = sizeof(struct mote_spawn_opts), .handler = &helper_ops });
+	helper = mote_spawn_opts(&(struct mote_spawn_opts){
+		.size = sizeof(struct mote_spawn_opts), .handler = &helper_ops });
 	for (int i = 0; i < SERVERS; i++)
 		c.all[i] = server_on(where[i % 3], i);
 	for (int i = 0; i < SERVERS; i++)
-		mote_send(c.all[i], ALL, c.all, sizeof(c.all));
+		EXPECT_EQ(mote_call(c.all[i], ALL, c.all, sizeof(c.all), NULL, PATIENCE), 0);
 	for (unsigned int i = 0; i < 6; i++) {
 		c.seed = test_seed() + i;
 		if (i % 3)

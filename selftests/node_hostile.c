@@ -258,7 +258,7 @@ static void odd_probes(void *arg)
 	}
 }
 
-/* The victim has a request of ours, and calls somebody who has nothing to do with us; we know all of it but the token. */
+/* The victim has a request of ours, and calls somebody who has nothing to do with us; we know all but the token. */
 static void forged_probes(void *arg)
 {
 	struct carrier *c = hostile_connect(0);
@@ -275,7 +275,7 @@ static void forged_probes(void *arg)
 		struct probe *probe = hostile_probe(c, 2, probe_size(2));
 
 		probe->hops[0] = (struct hop){ { shared->number[0], shared->id[0], shared->id[2] }, shared->number[2] };
-		/* It sets out for the second time; or says that it has come back, now with one that was never asked for. */
+		/* It sets out for the second time; or says that it has come back. */
 		probe->at = i % 4 ? 2 : 0;
 		probe->token = i % 8 < 4 ? random_next() : 0;
 		carrier_commit(c);

@@ -49,9 +49,8 @@ struct recorder {
 	char inherited[16];
 };
 
-static int recorder_init(void *state, void *arg, const struct mote_msg *old)
+static int recorder_init(struct recorder *r, void *arg, const struct mote_msg *old)
 {
-	struct recorder *r = state;
 	const char *name = arg;
 
 	EXPECT(!r->name && !r->events);
@@ -99,27 +98,22 @@ static int act(struct recorder *r, const struct mote_msg *m)
 	return 0;
 }
 
-static int recorder_event(void *state, const struct mote_msg *m)
+static int recorder_event(struct recorder *r, const struct mote_msg *m)
 {
-	struct recorder *r = state;
-
 	r->events++;
 	atomic_fetch_add(&seen, 1);
 	note(r->name, 'e');
 	return act(r, m);
 }
 
-static int recorder_info(void *state, const struct mote_msg *m)
+static int recorder_info(struct recorder *r, const struct mote_msg *m)
 {
-	struct recorder *r = state;
-
 	note(r->name, m->type == MOTE_MSG_EXIT ? 'x' : 'f');
 	return m->type < MOTE_MSG_RESERVED ? act(r, m) : 0;
 }
 
-static int recorder_call(void *state, struct mote_from from, const struct mote_msg *m)
+static int recorder_call(struct recorder *r, struct mote_from from, const struct mote_msg *m)
 {
-	struct recorder *r = state;
 	char text[32];
 
 	note(r->name, 'c');
@@ -163,9 +157,8 @@ static const char ends[] = {
 	[MOTE_EVENT_ADDER_ENDED] = 'A', [MOTE_EVENT_STOPPED] = 'T',
 };
 
-static struct mote_msg *recorder_terminate(void *state, const struct mote_event_end *why)
+static struct mote_msg *recorder_terminate(struct recorder *r, const struct mote_event_end *why)
 {
-	struct recorder *r = state;
 	struct mote_msg *m;
 
 	note(r->name, ends[why->kind]);
@@ -185,11 +178,8 @@ static struct mote_msg *recorder_terminate(void *state, const struct mote_event_
 	return m;
 }
 
-static const struct mote_event_ops recorder = {
-	.size = sizeof(recorder), .state_size = sizeof(struct recorder), .init = recorder_init,
-	.handle_event = recorder_event, .handle_call = recorder_call, .handle_info = recorder_info,
-	.terminate = recorder_terminate,
-};
+MOTE_EVENT_HANDLER(recorder, struct recorder, .init = recorder_init, .handle_event = recorder_event,
+		   .handle_call = recorder_call, .handle_info = recorder_info, .terminate = recorder_terminate);
 
 static const struct mote_event_ops nothing = { .size = sizeof(nothing) };
 
@@ -208,13 +198,13 @@ static mote_pid manager_new(void)
 static int add(mote_pid mgr, const char *id, const char *name)
 {
 	return mote_event_add_handler(mgr, &(struct mote_event_handler){
-		.id = id, .ops = &recorder, .arg = (void *)name, .flags = where }, PATIENCE);
+		.id = id, .ops = &recorder.ops, .arg = (void *)name, .flags = where }, PATIENCE);
 }
 
 static int add_sup(mote_pid mgr, const char *id, const char *name)
 {
 	return mote_event_add_sup_handler(mgr, &(struct mote_event_handler){
-		.id = id, .ops = &recorder, .arg = (void *)name, .flags = where }, PATIENCE);
+		.id = id, .ops = &recorder.ops, .arg = (void *)name, .flags = where }, PATIENCE);
 }
 
 static bool has(mote_pid mgr, const char *ids, size_t size)
@@ -295,7 +285,7 @@ static void adding(void)
 	EXPECT_EQ(mote_event_add_handler(mgr, NULL, PATIENCE), -EINVAL);
 	EXPECT_EQ(mote_event_add_handler(mgr, &(struct mote_event_handler){ .id = "x" }, PATIENCE), -EINVAL);
 	EXPECT_EQ(mote_event_add_handler(mgr, &(struct mote_event_handler){
-		.id = "x", .ops = &recorder, .flags = 2 }, PATIENCE), -EINVAL);
+		.id = "x", .ops = &recorder.ops, .flags = 2 }, PATIENCE), -EINVAL);
 	memset(long_id, 'i', sizeof(long_id));
 	long_id[MOTE_EVENT_ID_MAX + 1] = 0;
 	EXPECT_EQ(add(mgr, long_id, "c"), -EINVAL);
@@ -420,7 +410,7 @@ static void going(void)
 static void swapping(void)
 {
 	mote_pid mgr = manager_new();
-	struct mote_event_handler new = { .id = "new", .ops = &recorder, .arg = "n", .flags = where };
+	struct mote_event_handler new = { .id = "new", .ops = &recorder.ops, .arg = "n", .flags = where };
 	struct mote_msg *m = NULL;
 
 	EXPECT_EQ(add(mgr, "one", "a"), 0);
@@ -467,7 +457,7 @@ static void tells(void *arg)
 static void swapping_under_load(void)
 {
 	mote_pid mgr = manager_new();
-	struct mote_event_handler new = { .ops = &recorder, .arg = "a", .flags = where };
+	struct mote_event_handler new = { .ops = &recorder.ops, .arg = "a", .flags = where };
 	struct teller t = { mgr, (int)test_rounds(10000) };
 	const char *id[] = { "0", "1" };
 	mote_pid teller;
@@ -509,7 +499,7 @@ struct adder {
 static void adds_and_ends(void *arg)
 {
 	const struct adder *a = arg;
-	struct mote_event_handler new = { .id = a->id, .ops = &recorder, .arg = (void *)a->name, .flags = where };
+	struct mote_event_handler new = { .id = a->id, .ops = &recorder.ops, .arg = (void *)a->name, .flags = where };
 
 	if (a->swap)
 		EXPECT_EQ(mote_event_swap_sup_handler(a->mgr, a->id, NULL, 0, &new, PATIENCE), 0);
@@ -521,7 +511,7 @@ static void adds_and_ends(void *arg)
 static void supervised(void)
 {
 	mote_pid mgr = manager_new(), adder;
-	struct mote_event_handler new = { .id = "new", .ops = &recorder, .arg = "n", .flags = where };
+	struct mote_event_handler new = { .id = "new", .ops = &recorder.ops, .arg = "n", .flags = where };
 	mote_ref ref;
 
 	EXPECT_EQ(add_sup(mgr, "one", "a"), 0);
@@ -580,6 +570,7 @@ static void crashing(void)
 {
 	mote_pid mgr = manager_new();
 	mote_ref ref = mote_monitor(mgr);
+	int err;
 
 	if (SANITIZED) {
 		put_down(mgr);
@@ -609,7 +600,8 @@ static void crashing(void)
 	EXPECT_EQ(events_of(mgr, "three"), 1);
 	/* one that crashes instead of saying its last words is gone all the same */
 	EXPECT_EQ(mote_event_notify(mgr, CRASH, "c", 1), 0);
-	EXPECT_EQ(mote_event_delete_handler(mgr, "three", NULL, 0, NULL, PATIENCE), -EPIPE);
+	err = mote_event_delete_handler(mgr, "three", NULL, 0, NULL, PATIENCE);
+	EXPECT(err == -EPIPE || err == -ENOENT);
 	EXPECT(has(mgr, "", 0));
 	mote_demonitor(ref, MOTE_FLUSH);
 	stop(mgr);
@@ -618,7 +610,7 @@ static void crashing(void)
 /* One that does not get on keeps nobody but those who wait for all. */
 static void stuck(void)
 {
-	struct mote_event_handler here = { .id = "here", .ops = &recorder, .arg = "h" };
+	struct mote_event_handler here = { .id = "here", .ops = &recorder.ops, .arg = "h" };
 	mote_pid mgr = manager_new();
 	struct mote_msg *m;
 	mote_ref ref;
@@ -647,7 +639,7 @@ static void deletes(void *arg)
 /* An apart handler is killed while it is about to be deleted: what the manager learns of its end is for nobody else. */
 static void gone_already(void)
 {
-	struct mote_event_handler here = { .id = "here", .ops = &recorder, .arg = "h" };
+	struct mote_event_handler here = { .id = "here", .ops = &recorder.ops, .arg = "h" };
 	mote_pid mgr = manager_new(), pid, apart = MOTE_NOBODY, deleter;
 	mote_ref ref;
 

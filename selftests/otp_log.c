@@ -14,7 +14,8 @@
 /* A handler that remembers. */
 static struct heard {
 	pthread_mutex_t mutex;
-	int n, removed;
+	int n;
+	_Atomic int removed;
 	int level, report;
 	char text[1024], metadata[1024];
 	mote_pid pid;
@@ -369,7 +370,8 @@ static int refuse_log(const struct mote_log_event *e, void *config)
 
 static int wait_log(const struct mote_log_event *e, void *config)
 {
-	(void)e;
+	if (!is_child(e))
+		return 0;
 	mote_send(*(mote_pid *)config, 1, NULL, 0);
 	mote_sleep(MOTE_FOREVER);
 	return 0;
@@ -377,9 +379,8 @@ static int wait_log(const struct mote_log_event *e, void *config)
 
 static int nested_log(const struct mote_log_event *e, void *config)
 {
-	(void)e;
-	++*(int *)config;
-	mote_log(MOTE_LOG_ERROR, "from inside");
+	*(int *)config += !strcmp(e->text, "x");
+	mote_log(MOTE_LOG_ERROR, "x");
 	return 0;
 }
 
@@ -428,6 +429,14 @@ static bool heard_of(const char *text, int report)
 	return false;
 }
 
+/* The proxy may be at work in it still, with the report of a process that has failed. */
+static bool is_removed(void)
+{
+	for (int i = 0; i < 60000 && !heard.removed; i++)
+		mote_sleep(mote_in_ms(1));
+	return heard.removed == 1;
+}
+
 static void failing(void)
 {
 	int nested = 0;
@@ -436,7 +445,7 @@ static void failing(void)
 
 	EXPECT_EQ(handler_add("good", 0, 0), 0);
 	EXPECT_EQ(add("refuse", refuse_log, NULL), 0);
-	mote_log(MOTE_LOG_ERROR, "x");
+	mote_log(MOTE_LOG_ERROR, "y");
 	EXPECT_EQ(heard.n, 2);
 	EXPECT(!strcmp(heard.text, "log handler refuse has failed and was removed"));
 	EXPECT_EQ(mote_log_handler_remove("refuse"), -ENOENT);
@@ -459,7 +468,7 @@ static void failing(void)
 	put_down(pid);
 	EXPECT_EQ(mote_log_handler_remove("waits"), 0);
 	EXPECT_EQ(mote_log_handler_remove("good"), 0);
-	EXPECT_EQ(heard.removed, 1);
+	EXPECT(is_removed());
 }
 
 static void crashing(void)
@@ -488,7 +497,7 @@ static void crashing(void)
 	/* And the log still works. */
 	EXPECT_EQ(log_in_child().kind, MOTE_NORMAL);
 	EXPECT_EQ(mote_log_handler_remove("good"), 0);
-	EXPECT_EQ(heard.removed, 1);
+	EXPECT(is_removed());
 }
 
 /* --- reports --- */

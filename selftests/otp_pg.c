@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0
 /* Groups of processes: on one node, and across several, as those come, change, and go. */
 #include "nodes.h"
-
-#include <mote/pg.h>
+#include "otp/pg.h"
 
 #define GROUP(text) (text), strlen(text)
 
@@ -103,6 +102,9 @@ static void join_and_leave(void)
 	EXPECT_EQ(mote_pg_leave(pg, GROUP("g"), both, 2), 0);	/* one of them is a member */
 	EXPECT(is_member(pg, "g", self, 1) && count(pg, "g") == 1 && count(pg, "h") == 1);
 	EXPECT_EQ(mote_pg_leave(pg, GROUP("g"), &self, 1), 0);
+	EXPECT_EQ(mote_pg_leave(pg, GROUP("h"), NULL, 0), -ENOENT);
+	EXPECT_EQ(mote_pg_join(pg, GROUP("none"), NULL, 0), 0);
+	EXPECT_EQ(count(pg, "none"), 0);
 	EXPECT_EQ(mote_pg_join(pg, GROUP("g"), NULL, 1), -EINVAL);
 	EXPECT_EQ(mote_pg_join(pg, GROUP("g"), &MOTE_NOBODY, 1), -EINVAL);
 	EXPECT_EQ(mote_pg_join(NULL, GROUP("g"), &p, 1), -EINVAL);
@@ -263,7 +265,7 @@ static void crowd(void)
 /* --- other nodes */
 
 /* Starts a scope there; joins and leaves whom it is told to: itself. */
-enum { FAR_JOIN = 0x7ffd0000, FAR_LEAVE, FAR_COUNT, FAR_DONE, FAR_RESTART };
+enum { FAR_JOIN = 0x7ffd0000, FAR_LEAVE, FAR_COUNT, FAR_DONE, FAR_RESTART, FAR_CONNECT };
 
 static void far_scope(const void *args, size_t size)
 {
@@ -288,6 +290,8 @@ static void far_scope(const void *args, size_t size)
 		else if (m->type == FAR_RESTART) {
 			put_down(mote_whereis("pg"));
 			answer = mote_pg_start(NULL, NULL);
+		} else if (m->type == FAR_CONNECT) {
+			answer = !mote_node_connect("b", PATIENCE).id;
 		}
 		mote_send(m->from, FAR_DONE, &answer, sizeof(answer));
 		mote_msg_free(m);
@@ -361,6 +365,30 @@ static void two_nodes(void)
 	peer_stop(&b);
 }
 
+/* Scopes meet when their nodes do; not by way of a third. */
+static void connect_later(void)
+{
+	struct peer b, c;
+	mote_pid p, q;
+
+	peer_start(&b, "b");
+	peer_start(&c, "c");
+	p = peer_spawn(&b, "far_scope", 0, NULL);
+	q = peer_spawn(&c, "far_scope", 0, NULL);
+	EXPECT_EQ(far(p, FAR_JOIN, "of b"), 0);
+	EXPECT_EQ(far(q, FAR_JOIN, "of c"), 0);
+	start(NULL);
+	EXPECT(comes_to(mote_pg_scope(NULL), "of b", 1) && comes_to(mote_pg_scope(NULL), "of c", 1));
+	EXPECT_EQ(far(q, FAR_COUNT, "of b"), 0);
+	EXPECT_EQ(far(q, FAR_CONNECT, "b"), 0);
+	EXPECT(far_comes_to(q, "of b", 1) && far_comes_to(p, "of c", 1));
+	EXPECT_EQ(far(q, FAR_LEAVE, "of c"), 0);
+	EXPECT(far_comes_to(p, "of c", 0));
+	peer_stop(&b);
+	EXPECT(far_comes_to(q, "of b", 0));
+	peer_stop(&c);
+}
+
 static void node_ends(void)
 {
 	struct mote_pg *pg = start(NULL);
@@ -410,9 +438,82 @@ static void hostile(void)
 	EXPECT(mote_pid_equal(mote_whereis("pg"), server));
 }
 
+/* Says what it is told to as if it were a scope: args are the pid to say it to. */
+struct words {
+	uint32_t type, groups;
+	char group[2][8];
+	mote_pid pid[2];
+};
+
+static void far_liar(const void *args, size_t size)
+{
+	mote_pid to;
+
+	if (!EXPECT(size == sizeof(to)))
+		return;
+	memcpy(&to, args, size);
+	for (;;) {
+		struct mote_msg *m = mote_receive(MOTE_FOREVER);
+		const struct words *w = m->data;
+		char blocks[256], *end = blocks;
+
+		if (m->type == MOTE_MSG_EXIT)
+			return;
+		if (m->size != sizeof(*w)) {	/* some DISCOVER or SYNC of the scope's */
+			mote_msg_free(m);
+			continue;
+		}
+		for (uint32_t i = 0; i < w->groups; i++)
+			end = pg_block_put(end, w->group[i], strlen(w->group[i]), &w->pid[i], 1);
+		EXPECT_EQ(mote_send(to, w->type, blocks, (size_t)(end - blocks)), 0);
+		/* The same, cut short: the last block does not count. */
+		if (w->type == PG_JOIN && w->groups)
+			EXPECT_EQ(mote_send(to, w->type, blocks, (size_t)(end - blocks) - 1), 0);
+		mote_msg_free(m);
+	}
+}
+
+#define SAY(pid, ...) mote_send(pid, 1, &(struct words){ __VA_ARGS__ }, sizeof(struct words))
+
+static void peers(void)
+{
+	struct mote_pg *pg = start(NULL);
+	mote_pid p, self = mote_self(), server = mote_whereis("pg");
+	mote_ref ref;
+	struct peer b;
+
+	EXPECT_EQ(mote_pg_join(pg, GROUP("g"), &self, 1), 0);
+	peer_start(&b, "b");
+	p = peer_spawn_args(&b, "far_liar", &server, sizeof(server), 0, NULL);
+	EXPECT_EQ(mote_pg_monitor_scope(pg, &ref, NULL, NULL), 1);
+	/* Nobody knows it yet: only what follows its SYNC counts. */
+	SAY(p, .type = PG_JOIN, .groups = 1, .group = { "early" }, .pid = { p });
+	SAY(p, .type = PG_SYNC, .groups = 2, .group = { "g", "h" }, .pid = { p, p });
+	EXPECT(got_change(MOTE_MSG_PG_JOIN, ref, "g", &p, 1));
+	EXPECT(got_change(MOTE_MSG_PG_JOIN, ref, "h", &p, 1));
+	EXPECT_EQ(count(pg, "early"), 0);
+	/* A process of this node is not its to bring or to take. */
+	SAY(p, .type = PG_JOIN, .groups = 2, .group = { "h", "i" }, .pid = { self, p });
+	EXPECT(got_change(MOTE_MSG_PG_JOIN, ref, "i", &p, 1));
+	SAY(p, .type = PG_LEAVE, .groups = 2, .group = { "g", "i" }, .pid = { self, p });
+	EXPECT(got_change(MOTE_MSG_PG_LEAVE, ref, "i", &p, 1));
+	EXPECT(is_member(pg, "g", self, 1) && is_member(pg, "h", self, 0));
+	/* All that it has, said again: what is new, and what is gone, is told. */
+	SAY(p, .type = PG_SYNC, .groups = 2, .group = { "h", "j" }, .pid = { p, p });
+	EXPECT(got_change(MOTE_MSG_PG_JOIN, ref, "j", &p, 1));
+	EXPECT(got_change(MOTE_MSG_PG_LEAVE, ref, "g", &p, 1));
+	EXPECT(is_member(pg, "g", p, 0) && is_member(pg, "h", p, 1) && is_member(pg, "g", self, 1));
+	SAY(p, .type = PG_SYNC, .groups = 1, .group = { "h" }, .pid = { p });
+	EXPECT(got_change(MOTE_MSG_PG_LEAVE, ref, "j", &p, 1));
+	mote_exit_pid(p, MOTE_REASON_KILL);
+	EXPECT(got_change(MOTE_MSG_PG_LEAVE, ref, "h", &p, 1));
+	EXPECT(mailbox_is_empty());
+	peer_stop(&b);
+}
+
 int main(int argc, char **argv)
 {
-	static const struct entry entries[] = { ENTRY(far_scope), { 0 } };
+	static const struct entry entries[] = { ENTRY(far_scope), ENTRY(far_liar), { 0 } };
 
 	if (nodes_begin(argc, argv, entries))
 		return nodes_other();
@@ -422,7 +523,9 @@ int main(int argc, char **argv)
 	nodes_case("a scope ends, and is started again", ends);
 	nodes_case("a crowd", crowd);
 	nodes_case("what is no block", hostile);
+	nodes_case("what a peer says", peers);
 	nodes_case("two nodes", two_nodes);
+	nodes_case("nodes that connect later", connect_later);
 	nodes_case("a node ends, and comes back", node_ends);
 	return nodes_done();
 }

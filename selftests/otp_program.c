@@ -15,7 +15,7 @@
 
 static struct {
 	pthread_mutex_t mutex;
-	int n;
+	_Atomic int n;
 	struct {
 		char text[128];
 		size_t size;
@@ -232,7 +232,6 @@ static void refused(void)
 	int before;
 
 	mote_trap_exit(true);
-	mote_program_start_link(&p, &keeper);
 	before = fds_open();
 	EXPECT_EQ(mote_program_start_link(&p, &keeper), -ENOENT);
 	EXPECT(!mote_pid_valid(keeper));
@@ -380,7 +379,7 @@ static void grandchildren(void)
 	/* One that prints for ever. */
 	listen_anew();
 	out.slow = true;
-	EXPECT_EQ(start_with(&(struct mote_program){ .line_max = 10000 }, "yes 012345678901234567890123456789012345678901234567"
+	EXPECT_EQ(start_with(&(struct mote_program){ .line_max = 10000 }, "yes 0123456789012345678901234567890123456789"
 			     " | tr -d '\\n' & echo $! >&2; exit 6", &keeper), 0);
 	EXPECT(ended(keeper, MOTE_ERROR, 6, "exit status 6"));
 	for (int i = 0; i < out.n && i < LINES; i++) {

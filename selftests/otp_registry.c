@@ -2,6 +2,8 @@
 /* Registries, as Elixir's are: entering, leaving, looking, telling, locking, and their end. */
 #include "proc.h"
 
+#include <mote/pg.h>
+#include <mote/pubsub.h>
 #include <mote/registry.h>
 #include <mote/server.h>
 #include <mote/sys.h>
@@ -440,7 +442,8 @@ static bool got_event(uint32_t type, struct mote_registry *r, mote_pid pid, cons
 	struct mote_msg *m = mote_receive(PATIENCE);
 	const struct mote_registry_event *e = m ? m->data : NULL;
 	bool ok = m && m->type == type && e->registry == r && mote_pid_equal(e->pid, pid) &&
-		  e->key_size == strlen(key) && !memcmp(mote_registry_event_key(e), key, e->key_size) && e->value_size == strlen(value) &&
+		  e->key_size == strlen(key) && !memcmp(mote_registry_event_key(e), key, e->key_size) &&
+		  e->value_size == strlen(value) &&
 		  !memcmp(mote_registry_event_value(e), value, e->value_size) && mote_pid_equal(m->from, pid);
 
 	if (!ok)
@@ -789,6 +792,45 @@ static void starts(void)
 	EXPECT_EQ(mote_registry_count(mote_registry_named("one")), -ESRCH);
 }
 
+static void registrant(void *arg)
+{
+	/* Started again before the registry is, it ends, and is started once more. */
+	if (enter(mote_registry_named("rooms"), "hall", "open"))
+		mote_exit(mote_reason_error(ESRCH, "no registry"));
+	mote_send(*(mote_pid *)arg, 1, NULL, 0);
+	mote_msg_free(mote_receive_type(2, MOTE_FOREVER));
+}
+
+/* Below a supervisor, with registry, groups and pubsub as its children: what ends is started again, and found anew. */
+static void supervised(void)
+{
+	static const struct mote_registry_opts rooms = { .size = sizeof(rooms), .name = "rooms" };
+	mote_pid self = mote_self(), sup, server, member;
+	struct mote_child_spec children[] = {
+		mote_registry_child(&rooms), mote_pg_child("groups"), mote_pubsub_child("news"),
+		{ .id = "registrant", .fn = registrant, .arg = &self },
+	};
+	struct mote_supervisor_opts opts = { .size = sizeof(opts), .children = children, .nr_children = 4,
+					     .strategy = MOTE_ONE_FOR_ONE, .max_restarts = 10 };
+	struct mote_registry *r = mote_registry_named("rooms");
+
+	EXPECT_EQ(mote_supervisor_start_link(&opts, &sup), 0);
+	EXPECT(got_type(1));
+	member = mote_registry_whereis(r, KEY("hall"));
+	EXPECT(mote_pid_valid(member));
+	server = mote_whereis("rooms");
+	mote_exit_pid(server, MOTE_REASON_KILL);
+	/* The member went with it, and is there again as soon as both are: at the first try, or the next. */
+	EXPECT(got_type(1));
+	EXPECT(!mote_pid_equal(mote_whereis("rooms"), server));
+	EXPECT(mote_pg_members(mote_pg_scope("groups"), KEY("g"), NULL, 0) == 0);
+	put_down(mote_whereis("groups"));
+	put_down(mote_whereis("news"));
+	EXPECT_EQ(mote_server_stop(sup, MOTE_REASON_NORMAL, PATIENCE), 0);
+	EXPECT_EQ(mote_registry_count(r), -ESRCH);
+	EXPECT_EQ(mote_pubsub_subscribe(mote_pubsub_named("news"), "x"), -ESRCH);
+}
+
 static struct mote_registry *outer;
 
 static int64_t outside(void *arg)
@@ -892,6 +934,7 @@ int main(void)
 	selftest_process("a registry ends, and is started again", registry_ends);
 	selftest_process("linked as long as there are entries", link_while_entered);
 	selftest_process("starts that fail", starts);
+	selftest_process("below a supervisor", supervised);
 	selftest_process("foreign threads look", foreign);
 	selftest_process("a visitor that ends its process", bad_visitors);
 	selftest_process("many keys", many);

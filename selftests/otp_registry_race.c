@@ -302,6 +302,8 @@ static int64_t do_fork(void *arg)
 /* A fork leaves no registry in the child, and the child may start its own. */
 static void forks(void)
 {
+	int64_t status = -1;
+
 	r = mote_registry_named("registry");
 	if (!start_registry(MOTE_REGISTRY_UNIQUE))
 		return;
@@ -310,7 +312,8 @@ static void forks(void)
 		selftest_skip("ThreadSanitizer: a child of many threads cannot start any");
 		return;
 	}
-	EXPECT_EQ(mote_blocking(do_fork, NULL, NULL, PATIENCE), 0);
+	EXPECT_EQ(mote_blocking(do_fork, NULL, &status, PATIENCE), 0);
+	EXPECT_EQ(status, 0);
 	EXPECT(mote_pid_valid(mote_registry_whereis(r, "a", 1)));
 }
 

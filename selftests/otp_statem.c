@@ -208,7 +208,8 @@ static const struct mote_statem_ops quiet_table = {
 };
 
 static const struct mote_statem_ops quiet_function = {
-	.size = sizeof(quiet_function), .data_size = sizeof(struct player), .handle_event = play_any, .init = player_init,
+	.size = sizeof(quiet_function), .data_size = sizeof(struct player), .handle_event = play_any,
+	.init = player_init,
 };
 
 static bool with_enter = true;

@@ -10,7 +10,8 @@
 
 enum { RED, GREEN };
 enum {
-	BUTTON = 1, LOOK, OVER, ANSWER, NEXT, STOP, STOP_NEXT, STOP_AND_ANSWER, CRASH, KEEP, GIVE, KEEP_AND_POSTPONE, TOUCH
+	BUTTON = 1, LOOK, OVER, ANSWER, NEXT, STOP, STOP_NEXT, STOP_AND_ANSWER, CRASH, KEEP, GIVE,
+	KEEP_AND_POSTPONE, TOUCH
 };
 
 enum { ALONE = 4711, ONE_OF_MANY };	/* in a request: whether it is the only one that is postponed */
@@ -327,7 +328,8 @@ static void freed(void)
 
 /* --- rules that a callback may break --- */
 
-enum rule { OTHER_STATE, POSTPONED, INSERTED, CHANGED, PUSHED, POPPED, NO_STATE, NO_SUCH_STATE, EXIT_THERE, RULES };
+enum rule { OTHER_STATE, POSTPONED, INSERTED, CHANGED, PUSHED, POPPED, NO_STATE, NO_SUCH_STATE, CONTINUED, EXIT_THERE,
+	    RULES };
 
 static void breaker_event(void *data, int state, const struct mote_statem_event *e);
 
@@ -392,6 +394,8 @@ static void breaker_event(void *data, int state, const struct mote_statem_event 
 	EXPECT_EQ(mote_statem_next_event(&(struct mote_statem_event){ .type = MOTE_STATEM_ENTER }), -EINVAL);
 	EXPECT_EQ(mote_statem_next_event(&(struct mote_statem_event){ .type = MOTE_STATEM_CALL }), -EINVAL);
 	*rule = *(enum rule *)e->m->data;
+	if (*rule == CONTINUED)
+		EXPECT_EQ(mote_server_continue(1, NULL, 0), 0);
 	mote_statem_next_state(*rule == NO_STATE ? -1 : *rule == NO_SUCH_STATE ? 2 : 1);
 }
 

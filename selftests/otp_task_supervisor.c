@@ -63,7 +63,7 @@ static void async(void)
 	EXPECT_EQ(test_info(mote_self()).links, 0);
 	t = mote_task_supervisor_async(sup, TASK(for_ever, NULL), PATIENCE);
 	EXPECT_EQ(test_info(mote_self()).links, 1);
-	EXPECT_EQ(mote_process_info(t.pid, &(struct mote_process_info){ .size = sizeof(struct mote_process_info) }), 0);
+	EXPECT(mote_alive(t.pid));
 	EXPECT(mote_pid_equal(test_info(t.pid).parent, sup));
 	EXPECT_EQ(mote_task_shutdown(t, NULL, PATIENCE), -ESHUTDOWN);
 	/* The supervisor's end is its children's, and with the link the owner's. */
@@ -75,27 +75,40 @@ static void async(void)
 	EXPECT(mailbox_is_empty());
 }
 
-static mote_task of_another;
+struct errand {
+	mote_pid sup, first;
+};
 
 static void linked_owner(void *arg)
 {
-	of_another = mote_task_supervisor_async(*(mote_pid *)arg, TASK(for_ever, NULL), PATIENCE);
-	mote_task_await(of_another, NULL, MOTE_FOREVER);
+	struct errand *e = arg;
+	mote_task t = mote_task_supervisor_async(e->sup, TASK(for_ever, NULL), PATIENCE);
+
+	mote_send(e->first, 8, &t, sizeof(t));
+	mote_task_await(t, NULL, MOTE_FOREVER);
 }
 
 static void nolink_owner(void *arg)
 {
-	of_another = mote_task_supervisor_async_nolink(*(mote_pid *)arg, TASK(for_ever, NULL), PATIENCE);
-	mote_task_await(of_another, NULL, MOTE_FOREVER);
+	struct errand *e = arg;
+	mote_task t = mote_task_supervisor_async_nolink(e->sup, TASK(for_ever, NULL), PATIENCE);
+
+	mote_send(e->first, 8, &t, sizeof(t));
+	mote_task_await(t, NULL, MOTE_FOREVER);
 }
 
 static mote_task owned(mote_fn owner, mote_pid sup, mote_pid *pid, mote_ref *ref)
 {
-	of_another = (mote_task){ .pid = MOTE_NOBODY };
-	*pid = mote_spawn_monitor(owner, &sup, ref);
-	while (test_info(*pid).wait != MOTE_WAIT_REF || !mote_pid_valid(*(volatile typeof(of_another.pid) *)&of_another.pid))
-		mote_sleep(mote_in_ms(1));
-	return of_another;
+	struct errand errand = { sup, mote_self() };
+	struct mote_msg *m;
+	mote_task task = { .pid = MOTE_NOBODY };
+
+	*pid = mote_spawn_monitor(owner, &errand, ref);
+	m = mote_receive_type(8, PATIENCE);
+	if (EXPECT(m && m->size == sizeof(task)))
+		memcpy(&task, m->data, sizeof(task));
+	mote_msg_free(m);
+	return task;
 }
 
 static void links(void)
@@ -281,7 +294,8 @@ static int64_t parent(void *arg)
 {
 	struct family *family = arg;
 	mote_pid expected[2] = { mote_self(), family->first };
-	struct mote_task_opts opts = { .size = sizeof(opts), .fn = callers_of, .arg = expected, .arg_size = sizeof(expected) };
+	struct mote_task_opts opts = { .size = sizeof(opts), .fn = callers_of, .arg = expected,
+				       .arg_size = sizeof(expected) };
 	int64_t right = 0;
 	mote_task t = mote_task_supervisor_async(family->sup, &opts, PATIENCE);
 

@@ -334,6 +334,68 @@ static void answered_is_open(void)
 	}
 }
 
+static struct mote_from passed;
+
+/* Takes a call, lets somebody else answer it, and calls the caller. */
+static void passer(void *arg)
+{
+	struct mote_msg *m = mote_receive_type(GO, PATIENCE);
+
+	(void)arg;
+	passed = mote_msg_from(m);
+	mote_from_pass(passed);
+	EXPECT_EQ(mote_call(m->from, GO, NULL, 0, NULL, PATIENCE), 0);
+	mote_msg_free(m);
+}
+
+/* Calls the passer, and answers it when it is answered itself; likewise whoever else has called. */
+static void passed_on(void *arg)
+{
+	struct mote_msg *m;
+
+	EXPECT_EQ(mote_call(*(mote_pid *)arg, GO, NULL, 0, NULL, PATIENCE), 0);
+	for (int i = 0; i < 2; i++) {
+		m = mote_receive_type(GO, PATIENCE);
+		mote_reply(mote_msg_from(m), GO, NULL, 0);
+		mote_msg_free(m);
+	}
+}
+
+static void calls_in(void *arg)
+{
+	EXPECT_EQ(mote_call(*(mote_pid *)arg, GO, NULL, 0, NULL, PATIENCE), 0);
+}
+
+static uint64_t switches(void)
+{
+	struct mote_runtime_info info = { .size = sizeof(info) };
+
+	EXPECT_EQ(mote_runtime_info(&info), 0);
+	return info.switches;
+}
+
+/* What looks for a circle must not run for ever round one that is open, and that its sender is not part of. */
+static void probes_end(void)
+{
+	mote_ref refs[3];
+	mote_pid p = mote_spawn_monitor(passer, NULL, &refs[0]), a = mote_spawn_monitor(passed_on, &p, &refs[1]), c;
+	uint64_t before;
+
+	while (test_info(a).wait != MOTE_WAIT_REF || test_info(p).wait != MOTE_WAIT_REF)
+		mote_sleep(mote_in_us(100));
+	before = switches();
+	c = mote_spawn_monitor(calls_in, &a, &refs[2]);
+	while (test_info(c).wait != MOTE_WAIT_REF)
+		mote_sleep(mote_in_us(100));
+	for (int i = 0; i < 50; i++)
+		mote_yield();
+	EXPECT(switches() - before < 1000);
+	mote_reply(passed, GO, NULL, 0);
+	EXPECT(got_down(refs[0], p, MOTE_NORMAL));
+	EXPECT(got_down(refs[1], a, MOTE_NORMAL));
+	EXPECT(got_down(refs[2], c, MOTE_NORMAL));
+}
+
 /* Not mote_call(): it may look after other things, or give up. */
 static void requester(void *arg)
 {
@@ -432,7 +494,8 @@ static void race(unsigned int n, unsigned long rounds)
 			return;
 		told[found]++;
 	}
-	test_note("%u at a time: told one %lu times, two %lu, three %lu, four %lu", n, told[1], told[2], told[3], told[4]);
+	test_note("%u at a time: one was told %lu times, two %lu, three %lu, four %lu", n, told[1], told[2], told[3],
+		  told[4]);
 }
 
 static void race_of_two(void)
@@ -466,8 +529,8 @@ static int index_of(mote_pid pid)
 }
 
 /*
- * No call ends by itself: until who was told goes on, all the others still wait where they did. Unless several were told;
- * before: what was known before the call.
+ * No call ends by itself: until who was told goes on, all the others still wait where they did. Unless several were
+ * told; before: what was known before the call.
  */
 static void circle_check(int self, const unsigned int *before)
 {
@@ -590,7 +653,8 @@ static void at_random(void)
 	atomic_store(&unsure, 0);
 	atomic_store(&wrong, 0);
 	atomic_store(&ending, false);
-	helper = mote_spawn_opts(&(struct mote_spawn_opts){ .size = sizeof(struct mote_spawn_opts), .handler = &helper_ops });
+	helper = mote_spawn_opts(&(struct mote_spawn_opts){
+		.size = sizeof(struct mote_spawn_opts), .handler = &helper_ops });
 	for (int i = 0; i < SERVERS; i++) {
 		atomic_store(&waits_for[i], -1);
 		seeds[i] = test_seed() + 1000 * (unsigned int)(i + 1);
@@ -731,6 +795,7 @@ int main(void)
 	selftest_process_opts("nor is one of which mote_from_pass() says so", passed_is_open, SCHEDULERS(2));
 	selftest_process_opts("nor is one that was answered", answered_is_open, SCHEDULERS(2));
 	selftest_process("nor is mote_request()", requests_are_open);
+	selftest_process_opts("what looks for one does not run round an open one", probes_end, SCHEDULERS(1));
 	selftest_process("of processes with limited mailboxes", limited_mailbox);
 	selftest_process("the dying are no part of one", the_dying_are_no_part);
 	selftest_process_opts("race: two close one at the same moment", race_of_two, SCHEDULERS(2));

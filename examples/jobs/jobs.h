@@ -26,7 +26,6 @@
 
 #include <errno.h>
 #include <mote.h>
-#include <mote/supervisor.h>
 #include <sqlite3.h>
 #include <stdarg.h>
 #include <stdio.h>

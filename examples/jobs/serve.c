@@ -10,11 +10,13 @@
 static int start_queue(void *arg, mote_pid *pid)
 {
 	char name[QUEUE_MAX + 16];
-	struct mote_child_spec worker = { .id = "worker", .fn = worker_main, .restart = MOTE_TEMPORARY };
+	/* A producer stops between two messages: no job is taken, and not given to a worker, just then. */
+	struct mote_server_opts trap = { .size = sizeof(trap), .flags = MOTE_TRAP_EXIT };
+	struct mote_child_spec worker = { .id = "worker", .fn = worker_main, .opts = &trap, .restart = MOTE_TEMPORARY };
 	struct mote_dynamic_opts workers = { .size = sizeof(workers), .name = name, .child = &worker };
 	struct mote_child_spec children[] = {
 		{ .id = "workers", .dynamic = &workers },
-		{ .id = "producer", .server = producer_ops, .arg = arg },
+		{ .id = "producer", .server = producer_ops, .arg = arg, .opts = &trap },
 	};
 	struct mote_supervisor_opts opts = {
 		.size = sizeof(opts), .strategy = MOTE_ONE_FOR_ALL, .children = children, .nr_children = 2,

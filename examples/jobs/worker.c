@@ -194,6 +194,7 @@ static void describe(struct worker *w, int status)
 void worker_main(void *arg)
 {
 	struct worker *w = mote_zalloc(sizeof(*w));
+	struct mote_msg *stopped;
 	int status, err;
 	bool done;
 
@@ -205,6 +206,11 @@ void worker_main(void *arg)
 	w->ends_at = w->job->timeout_ms ? mote_in_ms(w->job->timeout_ms) : MOTE_FOREVER;
 	w->kill_at = MOTE_FOREVER;
 	mote_defer(give_back, w);
+	/* It was born trapping exits: one that came before this must not end it with the job in its hands. */
+	mote_trap_exit(false);
+	stopped = mote_receive_type(MOTE_MSG_EXIT, MOTE_NOW);
+	if (stopped)
+		mote_exit(mote_msg_exit(stopped)->reason);
 	jobs_step("run", "begin");
 	err = start_program(w);
 	jobs_step("run", "started");

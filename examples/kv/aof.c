@@ -344,10 +344,9 @@ static void handle(struct writer *w, struct mote_msg *m)
 	case KV_SETTLE:
 		mote_reply(mote_msg_from(m), KV_SETTLE, NULL, 0);
 		break;
-	case KV_STOP:
-		answer = mote_file_sync(w->fd, true);
-		mote_reply(mote_msg_from(m), KV_STOP, &answer, sizeof(answer));
-		break;
+	case MOTE_MSG_EXIT:
+		mote_file_sync(w->fd, true);
+		mote_exit(mote_msg_exit(m)->reason);
 	}
 	mote_msg_free(m);
 }
@@ -418,6 +417,7 @@ void writer_main(void *arg)
 	(void)arg;
 	if (!w)
 		return;
+	mote_trap_exit(true);
 	w->new_fd = -1;
 	snprintf(w->new_file, sizeof(w->new_file), "%s.tmp", kv.file);
 	w->fd = open_file();

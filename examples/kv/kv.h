@@ -5,15 +5,15 @@
  *   listener --spawns--> connection (conn.c): one per client; parses, asks shards, sends replies in order
  *                          | request: many commands in one message      ^ reply: all their answers in one
  *                          v                                            |
- *                        shard (shard.c): a server; owns a part of the keys, alone, so that nothing is locked
+ *                        shard (shard.c): a handler; owns a part of the keys, alone, so that nothing is locked
  *                          | what it changed, with the reply that waits |
  *                          v                                            |
  *                        writer (aof.c): owns the append-only file; writes (and syncs) once for all that has come,
  *                                        then lets the replies go
  *
- * A writer and its shards are a store (store.c), which starts a shard that died anew; the new one takes its keys from
- * the file (replay.c). There is one store, in this OS process, or with --nodes N one in each of N others (node.c), which
- * are started anew when they die. Beside them a broker (pubsub.c). All belong to the first process, the supervisor
+ * A writer, its shards and their supervisor are a store (store.c), which starts a shard that died anew; the new one
+ * takes its keys from the file (replay.c). There is one store, in this OS process, or with --nodes N one in each of N
+ * others (node.c), which are started anew when they die. Beside them a broker (pubsub.c). All are below one root
  * (supervisor.c), and the server ends when it loses another of them. Whoever dies, what was acknowledged is there.
  *
  * Commands on one key are atomic. Those on many keys are split among the shards: the part of each shard is atomic, the
@@ -55,7 +55,7 @@ struct kv {
 	int stores, first;		/* first: the first shard of the store in this OS process */
 	char bind[64], dir[256], file[256];
 	uint64_t secret[2];		/* of the hash */
-	mote_pid main, store, writer, broker;
+	mote_pid main, broker;
 	mote_deadline started;
 	_Atomic int clients;
 	/*
@@ -89,16 +89,16 @@ void supervisor_main(void *arg);
 
 /* store.c */
 #define FAILURES_MAX	5			/* in a row: it can't start */
+#define RESTARTS_ANY	(MOTE_RESTARTS_NONE - 1)	/* however many, of what does start */
 
-void store_main(void *arg);
-mote_pid kv_start(const char *name, mote_fn fn, const struct mote_handler_ops *server, intptr_t arg);	/* linked */
+int store_start(void *arg, mote_pid *pid);	/* a supervisor's child: that of this OS process */
 
 /* node.c */
 #define NODE_ARGUMENT	"--shard-node"
 
 void node_name(void);				/* makes this OS process a node: before the runtime starts */
 bool node_files_fit(void);			/* no file is there of another number of nodes */
-void node_main(void *arg);			/* starts a store in another OS process, again and again */
+int node_start(void *arg, mote_pid *pid);	/* a supervisor's child: a store in another OS process */
 int node_host(const struct mote_opts *opts);	/* that other one: what main() does there */
 
 /* main.c */
@@ -253,7 +253,7 @@ struct snapshot {				/* KV_SNAPSHOT, and the head of KV_CHUNK: a part of a shard
 };
 
 /* pubsub.c */
-extern const struct mote_handler_ops broker_ops;
+extern const struct mote_server_ops broker_ops;
 void conn_subscribe(struct conn *c, struct arg *argv);
 void conn_publish(struct conn *c, struct arg *argv);
 

@@ -123,8 +123,9 @@ void kv_crash(void)
 
 static void report(int level, const char *text, void *arg)
 {
-	(void)level, (void)arg;
-	kv_log("%s", text);
+	(void)arg;
+	if (level <= MOTE_LOG_WARNING)
+		kv_log("%s", text);
 }
 
 int main(int argc, char **argv)

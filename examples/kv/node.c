@@ -2,7 +2,7 @@
 /*
  * Stores in OS processes of their own: kv --nodes N. The server that clients see starts this program N times more, each
  * as a node that runs one store, with a file of its own, and starts it again when it ends, in whatever way. Such a node
- * ends when the server does: its store is linked to the process here that started it.
+ * ends when the server does.
  *
  * Which node a key belongs to follows from the key and from N alone (key_shard), so each file is right for one N. A
  * shard passes over what is another's when it reads a file. So all files in a row are a file for a server without nodes,
@@ -66,88 +66,56 @@ bool node_files_fit(void)
 	return fit;
 }
 
-/* The store's process; *keeper gets the one that stands for the node's OS process. MOTE_NOBODY: it did not start. */
-static mote_pid start(int store, mote_pid *keeper)
+/* Returns when the node's OS process is there and has a store. Its keeper ends when it does: then the file is free. */
+static int start_node(void *arg, mote_pid *keeper)
 {
 	static const char *const argv[] = { "/proc/self/exe", NODE_ARGUMENT, NULL };
+	int store = (intptr_t)arg, err = 0;
 	struct store_args args = { kv.main, { kv.secret[0], kv.secret[1] }, store, kv.stores, kv.shards, kv.append_only,
 				   kv.fsync, "" };
 	struct mote_spawn_on_opts spawn = { .size = sizeof(spawn), .entry = STORE_ENTRY, .args = &args,
-					    .args_size = sizeof(args), .flags = MOTE_LINK };
-	struct mote_node_start_opts opts = { .size = sizeof(opts), .argv = argv };
+					    .args_size = sizeof(args) };
 	char name[MOTE_NODE_NAME_MAX + 1];
-	mote_node node = { 0 };
-	mote_pid pid = MOTE_NOBODY;
+	struct mote_node_start_opts opts = { .size = sizeof(opts), .argv = argv, .name = name };
+	mote_node node;
 
+	if (kv.node[store].failures++ > FAILURES_MAX) {
+		kv_log("node %d could not be started again, %d times in a row: giving up", store, FAILURES_MAX);
+		mote_exit(mote_reason_error(EPIPE, "incomplete"));
+	}
 	snprintf(name, sizeof(name), "%s.%d.%d", mote_node_name(), store, ++kv.node[store].starts);
-	opts.name = name;
 	store_file(args.file, sizeof(args.file), store);
 	*keeper = mote_node_start(&opts, &node, PATIENCE);
-	if (mote_pid_valid(*keeper))
-		pid = mote_spawn_on(node, &spawn, PATIENCE);
-	if (!mote_pid_valid(pid))
-		kv_log("node %d could not be started: %s", store, strerror(-mote_errno()));
-	return pid;
-}
-
-/* Until one of them ends, or the supervisor wants an end: false. Others have ended before. */
-static bool watch(mote_pid pid, mote_pid keeper)
-{
-	bool mine = false, going_on = true;
-
-	while (!mine && going_on) {
-		struct mote_msg *m = mote_receive_type(MOTE_MSG_EXIT, MOTE_FOREVER);
-		const struct mote_exit_info *exit = mote_msg_exit(m);
-
-		going_on = !mote_pid_equal(exit->pid, kv.main);
-		mine = mote_pid_equal(exit->pid, pid) || mote_pid_equal(exit->pid, keeper);
-		mote_msg_free(m);
+	if (!mote_pid_valid(*keeper) || !mote_pid_valid(mote_spawn_on(node, &spawn, PATIENCE)))
+		err = mote_errno();
+	if (err)
+		kv_log("node %d could not be started: %s", store, strerror(-err));
+	if (err && mote_pid_valid(*keeper)) {
+		mote_exit_pid(*keeper, MOTE_REASON_SHUTDOWN);
+		mote_msg_free(mote_receive_ref(mote_monitor(*keeper), MOTE_FOREVER));
 	}
-	return going_on;
+	return err;
 }
 
-/*
- * Not two at once: the file has one writer. So this waits until the OS process is gone. One whose store has ended ends by
- * itself, and can say why.
- */
-static void end(int store, mote_pid keeper, mote_ref ended, mote_deadline patience)
+/* Each has a supervisor of its own: they need not wait for each other. */
+int node_start(void *arg, mote_pid *pid)
 {
-	struct mote_msg *m = mote_receive_ref(ended, patience);
-	char why[160];
+	char name[24];
+	struct mote_child_spec child = { .id = "host", .start = start_node, .arg = arg,
+					 .shutdown_ms = MOTE_SHUTDOWN_INFINITY };
+	struct mote_supervisor_opts opts = { .size = sizeof(opts), .name = name, .children = &child, .nr_children = 1,
+					     .max_restarts = RESTARTS_ANY };
 
-	if (!m) {
-		mote_exit_pid(keeper, MOTE_REASON_SHUTDOWN);
-		m = mote_receive_ref(ended, MOTE_FOREVER);
-	}
-	mote_reason_format(&mote_msg_down(m)->reason, why, sizeof(why));
-	kv_log("node %d ended: %s", store, why);
-	mote_msg_free(m);
+	snprintf(name, sizeof(name), "node %d", (int)(intptr_t)arg);
+	return mote_supervisor_start_link(&opts, pid);
 }
 
-void node_main(void *arg)
-{
-	int store = (intptr_t)arg;
-	bool going_on = true;
-
-	mote_trap_exit(true);
-	while (going_on) {
-		mote_pid keeper, pid = start(store, &keeper);
-		mote_ref ended = mote_pid_valid(keeper) ? mote_monitor(keeper) : (mote_ref){ 0 };
-
-		if (mote_pid_valid(pid))
-			going_on = watch(pid, keeper);
-		if (mote_pid_valid(keeper))
-			end(store, keeper, ended, going_on ? mote_in_ms(1000) : MOTE_NOW);
-		if (going_on && ++kv.node[store].failures > FAILURES_MAX) {
-			kv_log("node %d could not be started again, %d times in a row: giving up", store, FAILURES_MAX);
-			mote_exit(mote_reason_error(EPIPE, "incomplete"));
-		}
-	}
-}
-
+/* Until the store ends, or is to: because the node is, or because the server has ended. */
 static void store_entry(const void *data, size_t size)
 {
 	const struct store_args *args = data;
+	struct mote_msg *m;
+	mote_pid store;
 
 	if (size != sizeof(*args))
 		mote_exit(mote_reason_error(EINVAL, "another version of kv"));
@@ -162,7 +130,14 @@ static void store_entry(const void *data, size_t size)
 	while (mote_send_name(HOST_NAME, KV_STORE, NULL, 0) == -ESRCH)
 		mote_sleep(mote_in_ms(1));
 	mote_os_signal(SIGTERM, true);
-	store_main((void *)(intptr_t)args->store);
+	mote_monitor(kv.main);
+	mote_trap_exit(true);
+	if (store_start((void *)(intptr_t)args->store, &store))
+		mote_exit(mote_reason_error(EPIPE, "the store could not be started"));
+	m = mote_receive(MOTE_FOREVER);
+	if (m->type == MOTE_MSG_EXIT)
+		mote_exit(mote_msg_exit(m)->reason);
+	mote_server_stop(store, MOTE_REASON_SHUTDOWN, MOTE_FOREVER);
 }
 
 /* The first process of a node lives as long as the store. */

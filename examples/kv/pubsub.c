@@ -131,6 +131,12 @@ static int64_t publish(struct broker *b, const struct mote_msg *m)
 	return n;
 }
 
+static int broker_init(void *state, void *arg)
+{
+	(void)state, (void)arg;
+	return 0;
+}
+
 static void broker_call(void *state, struct mote_from from, const struct mote_msg *m)
 {
 	const struct subscribe *sub = m->data;
@@ -177,11 +183,12 @@ static void broker_info(void *state, const struct mote_msg *m)
 	}
 }
 
-const struct mote_handler_ops broker_ops = {
-	.size = sizeof(struct mote_handler_ops),
+const struct mote_server_ops broker_ops = {
+	.size = sizeof(struct mote_server_ops),
 	.state_size = sizeof(struct broker),
-	.call = broker_call,
-	.info = broker_info,
+	.init = broker_init,
+	.handle_call = broker_call,
+	.handle_info = broker_info,
 };
 
 static void pusher_main(void *arg)

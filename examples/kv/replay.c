@@ -106,7 +106,7 @@ void shard_replay(struct shard *s)
 
 	for (;;) {
 		/* Without the writer the server ends, and this one need not say why. */
-		if (mote_call(kv.writer, KV_CUT, &s->index, sizeof(s->index), &m, MOTE_FOREVER))
+		if (mote_call(s->writer, KV_CUT, &s->index, sizeof(s->index), &m, MOTE_FOREVER))
 			mote_exit(MOTE_REASON_SHUTDOWN);
 		cut = m->data;
 		if (cut->fd != -EMFILE && cut->fd != -ENFILE)

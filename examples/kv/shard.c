@@ -47,7 +47,7 @@ static void finish(struct shard *s)
 		s->before.len = s->log.len = 0;
 		s->sent++;
 		s->client = MOTE_NOBODY;
-		mote_send_msg(kv.writer, out_take(&s->reply, KV_LOG));
+		mote_send_msg(s->writer, out_take(&s->reply, KV_LOG));
 	} else if (mote_pid_valid(tail.client)) {
 		s->client = MOTE_NOBODY;
 		mote_send_msg(tail.client, out_take(&s->reply, KV_REPLY + s->index));
@@ -174,7 +174,7 @@ static void snapshot_part(struct shard *s, struct snapshot part)
 	}
 	if (!s->snapshot)
 		((struct snapshot *)o.data)->what = SNAPSHOT_LAST;
-	mote_send_msg(kv.writer, out_take(&o, KV_CHUNK));
+	mote_send_msg(s->writer, out_take(&o, KV_CHUNK));
 }
 
 static void shard_info(void *state, const struct mote_msg *m)
@@ -200,16 +200,32 @@ static void shard_info(void *state, const struct mote_msg *m)
 	}
 }
 
+/* One death is a crash, more without having served in between mean that it can't start. */
 static int shard_init(void *state, void *arg)
 {
-	struct serves serves = { .os_pid = getpid(), .pid = mote_self(), .writer = kv.writer };
+	static struct seat {
+		int failures;
+		bool again;
+	} seats[SHARDS_MAX];
+	struct serves serves = { .shard = (intptr_t)arg, .os_pid = getpid(), .pid = mote_self() };
+	struct seat *seat = &seats[serves.shard];
+	mote_deadline begun = mote_now();
 	struct shard *s = state;
 
-	s->index = serves.shard = (intptr_t)arg;
+	s->index = serves.shard;
 	s->fsync = kv.fsync;
+	s->writer = serves.writer = mote_whereis("writer");
+	if (seat->failures++ >= FAILURES_MAX) {
+		kv_log("shard %d could not be started again, %d times in a row: giving up", s->index, FAILURES_MAX);
+		mote_server_stop(mote_whereis("store"), mote_reason_error(EPIPE, "incomplete"), MOTE_FOREVER);
+	}
 	if (kv.append_only)
 		shard_replay(s);
-	mote_send(kv.store, KV_SERVES, &serves, sizeof(serves));
+	if (seat->again)
+		kv_log("shard %d serves again after %.1f ms%s", s->index, (mote_now().ns - begun.ns) / 1e6,
+		       kv.append_only ? "" : ", without its keys: there is no file");
+	seat->again = true;
+	seat->failures = 0;
 	mote_send(kv.main, KV_SERVES, &serves, sizeof(serves));
 	return 0;
 }

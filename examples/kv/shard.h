@@ -38,6 +38,7 @@ struct shard {
 	int64_t timer_at;		/* 0: not armed */
 
 	uint32_t index;
+	mote_pid writer;		/* MOTE_NOBODY: there is no file */
 	const struct command *cmd;	/* the current one */
 	int argc;
 	uint64_t hash;			/* of its key */

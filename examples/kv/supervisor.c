@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: MIT OR GPL-2.0 */
 /*
- * The first process. It starts the others, and is linked to them; without any of them the server can't go on, and ends.
- * Shards are their stores' business: they say here when they serve, and who wants to ask one waits here for its pid.
+ * The root of all others, and the first process, which waits for its end: without any of those below it the server
+ * can't go on. Shards are their stores' business: they say here when they serve, and who wants to ask one waits here for
+ * its pid.
  */
 #include "kv.h"
 
 #include <signal.h>
+#include <stdio.h>
 
 static struct seat {
 	mote_pid pid;			/* MOTE_NOBODY: its next one has not come yet */
@@ -13,7 +15,10 @@ static struct seat {
 	bool known;			/* it has served */
 } seats[SHARDS_MAX];
 
-static mote_pid children[SHARDS_MAX];	/* the store, or those who start one on another node each */
+static mote_pid root;
+
+static const struct mote_child_spec broker = { .name = "broker", .server = &broker_ops };
+static const struct mote_child_spec listener = { .id = "listener", .fn = listener_main };
 
 static void serves(const struct serves *serves)
 {
@@ -28,7 +33,7 @@ static void serves(const struct serves *serves)
 	node->failures = 0;
 	known += !seat->known;
 	if (!seat->known && known == shards_all())
-		kv_start("listener", listener_main, NULL, 0);
+		mote_supervisor_start_child(root, &listener, NULL, MOTE_FOREVER);
 	seat->known = true;
 }
 
@@ -67,21 +72,24 @@ static _Noreturn void incomplete(const struct mote_reason *reason)
 	mote_exit(mote_reason_error(EPIPE, "incomplete"));
 }
 
-static bool is_end(const struct mote_msg *m, void *child)
+/* The broker, and the store, or those of other nodes. */
+static void start(void)
 {
-	const struct mote_exit_info *exit = mote_msg_exit(m);
+	struct mote_supervisor_opts opts = { .size = sizeof(opts), .name = "root", .children = &broker, .nr_children = 1,
+					     .max_restarts = MOTE_RESTARTS_NONE };
+	int err = mote_supervisor_start_link(&opts, &root);
 
-	return exit && mote_pid_equal(exit->pid, *(mote_pid *)child);
-}
+	kv.broker = mote_whereis(broker.name);
+	for (int i = 0; !err && i < kv.stores; i++) {
+		char id[24];
+		struct mote_child_spec store = { .id = id, .start = kv.nodes ? node_start : store_start,
+						 .arg = (void *)(intptr_t)i, .type = MOTE_SUPERVISOR };
 
-/* What is acknowledged is written; now it is also made to last. */
-static void stop(void)
-{
-	for (int i = 0; i < kv.stores; i++)
-		mote_exit_pid(children[i], MOTE_REASON_SHUTDOWN);
-	for (int i = 0; i < kv.stores; i++)
-		mote_msg_free(mote_receive_match(is_end, &children[i], MOTE_FOREVER));
-	kv_log("bye");
+		snprintf(id, sizeof(id), "store %d", i);
+		err = mote_supervisor_start_child(root, &store, NULL, MOTE_FOREVER);
+	}
+	if (err)
+		mote_exit(mote_reason_error(-err, "start"));
 }
 
 void supervisor_main(void *arg)
@@ -103,9 +111,7 @@ void supervisor_main(void *arg)
 		kv.shards = SHARDS_MAX / kv.stores;
 	if (kv.append_only && !node_files_fit())
 		mote_exit(mote_reason_error(EINVAL, "files of another number of nodes"));
-	kv.broker = kv_start("broker", NULL, &broker_ops, 0);
-	for (int i = 0; i < kv.stores; i++)
-		children[i] = kv_start(kv.nodes ? "node" : "store", kv.nodes ? node_main : store_main, NULL, i);
+	start();
 	while (going_on) {
 		struct mote_msg *m = mote_receive_match(is_ready, NULL, MOTE_FOREVER);
 
@@ -121,5 +127,7 @@ void supervisor_main(void *arg)
 			going_on = m->type != KV_STOP && m->type != MOTE_MSG_OS_SIGNAL;
 		mote_msg_free(m);
 	}
-	stop();
+	/* What is acknowledged is written; now it is also made to last. */
+	mote_server_stop(root, MOTE_REASON_SHUTDOWN, MOTE_FOREVER);
+	kv_log("bye");
 }

@@ -62,6 +62,25 @@ struct mote_event_ops {
 	struct mote_msg *(*terminate)(void *state, const struct mote_event_end *why);
 };
 
+/*
+ * The same with checked types, for C: MOTE_EVENT_HANDLER(log, struct log, .handle_event = log_event) defines `log`,
+ * whose callbacks must take struct log *; add it with .ops = &log.ops.
+ */
+#ifndef __cplusplus
+#define MOTE_EVENT_HANDLER(name, state_type, ...)							\
+	static const union {										\
+		struct {										\
+			size_t size, state_size;							\
+			int (*init)(state_type *state, void *arg, const struct mote_msg *old);		\
+			int (*handle_event)(state_type *state, const struct mote_msg *m);		\
+			int (*handle_call)(state_type *state, struct mote_from from, const struct mote_msg *m);	\
+			int (*handle_info)(state_type *state, const struct mote_msg *m);		\
+			struct mote_msg *(*terminate)(state_type *state, const struct mote_event_end *why);	\
+		} typed;										\
+		struct mote_event_ops ops;								\
+	} name = { .typed = { .size = sizeof(struct mote_event_ops), .state_size = sizeof(state_type), __VA_ARGS__ } }
+#endif
+
 enum mote_event_flags {
 	MOTE_EVENT_APART = 1 << 0,	/* in a process of its own */
 };

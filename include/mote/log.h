@@ -166,7 +166,7 @@ struct mote_log_writer {
 	int burst_max;				/* 0: 500; below 0: no limit */
 	int burst_ms;				/* 0: 1000 */
 	bool overload_kill;			/* with more queued than the next two say it ends, without writing */
-	int kill_qlen;				/* 0: 20,000; beyond it events are dropped in any case */
+	int kill_qlen;				/* 0: 20,000 */
 	int64_t kill_memory;			/* bytes queued; 0: 3,000,000 */
 	int64_t restart_ms;			/* it is there again so long after that; 0: 5000; below 0: never */
 };
@@ -204,7 +204,7 @@ struct mote_log_info {
 	uint64_t queued;		/* now */
 	uint64_t written;
 	uint64_t failed;		/* could not be written */
-	uint64_t dropped;		/* in drop mode, or beyond kill_qlen; or waited for in vain */
+	uint64_t dropped;		/* in drop mode */
 	uint64_t flushed;
 	uint64_t burst_dropped;
 	mote_pid pid;

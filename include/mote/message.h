@@ -136,9 +136,9 @@ MOTE_API mote_ref mote_request_msg(mote_pid to, struct mote_msg *m);
 MOTE_API struct mote_from mote_msg_from(const struct mote_msg *m);
 
 /*
- * Says that somebody else has been told `from`, and may answer, while the caller still has the request: then whoever asked
- * does not wait for the caller alone, and a circle through the two is none. To be called before the caller calls others.
- * Needless once the request is freed. Any thread.
+ * Says that somebody else has been told `from`, and may answer, while the caller still has the request: then whoever
+ * asked does not wait for the caller alone, and a circle through the two is none. To be called before the caller calls
+ * others. Needless once the request is freed. Any thread; nothing on a foreign one.
  */
 MOTE_API void mote_from_pass(struct mote_from from);
 

@@ -106,8 +106,8 @@ MOTE_API int mote_exit_pid(mote_pid pid, struct mote_reason reason);
 MOTE_API int mote_exit_alias(mote_ref alias, struct mote_reason reason);
 
 /*
- * Changes the caller's label: what people are shown beside its pid. It must outlive the process; NULL: none. 0 or -ENOMEM.
- * mote_process_info() has it. Follows proc_lib:set_label/1.
+ * Changes the caller's label: what people are shown beside its pid, and mote_process_info() has. It must outlive the
+ * process; NULL: none. 0 or -ENOMEM. Follows proc_lib:set_label/1.
  */
 MOTE_API int mote_label_set(const char *label);
 

@@ -79,7 +79,7 @@ MOTE_API int64_t mote_registry_unregister_match(struct mote_registry *r, const v
 /*
  * Gives the caller's entry another value. 0; -ENOENT: the caller has no such entry; -EINVAL: keys are not unique;
  * -ESRCH,
- * -EMSGSIZE, -ENOMEM. Nobody else changes it, so who looks first changes it atomically. Follows Registry.update_value/3.
+ * -EMSGSIZE, -ENOMEM. Nobody else changes it, so who looks first, does so atomically. Follows Registry.update_value/3.
  */
 MOTE_API int mote_registry_update_value(struct mote_registry *r, const void *key, size_t key_size, const void *value,
 					size_t value_size);

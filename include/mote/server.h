@@ -121,7 +121,8 @@ struct mote_server_opts {
  * which is then its parent: a server that traps exits stops, by way of terminate, when its parent does. _monitor monitors
  * it. 0, with *pid; MOTE_IGNORE; what init returned; -EEXIST: the name is taken, *pid is its holder (OTP: already_started);
  * -ETIMEDOUT; -EPIPE: it ended before init was through; -EAGAIN, -ENOMEM, -EINVAL, -E2BIG. When a linked server fails to
- * start, no EXIT of it is left behind. Follow gen_server:start, start_link, start_monitor/4.
+ * start, no EXIT of it is left behind. An init that calls, by way of others perhaps, whoever waits for it gets -EDEADLK from
+ * that mote_call(), at once; or the start returns that. Follow gen_server:start, start_link, start_monitor/4.
  */
 MOTE_API int mote_server_start(const struct mote_server_ops *ops, void *arg, const struct mote_server_opts *opts,
 			       mote_pid *pid);

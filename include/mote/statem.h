@@ -142,8 +142,9 @@ MOTE_API int mote_statem_start_monitor(const struct mote_statem_ops *ops, void *
  *  3. Inserted events come before all these, in their order.
  *  4. Every event ends the event timeout, and another state the state timeout. Then those asked for begin.
  *  5. When none of these events is left, timeouts that are due at once come, in their order; and then the next message.
- * A callback that breaks a rule ends the machine with MOTE_ERROR EINVAL and a text. Called by a process that is no
- * machine they end the program. Those that return int: 0, or -ENOMEM, -EINVAL, -EMSGSIZE, and nothing is asked for.
+ * A callback that breaks a rule, or calls mote_server_continue(), ends the machine with MOTE_ERROR EINVAL and a text.
+ * Called by a process that is no machine they end the program. Those that return int: 0, or -ENOMEM, -EINVAL,
+ * -EMSGSIZE, and nothing is asked for.
  */
 
 /* The last call counts. To go to the state that it is in is to keep it. Follow next_state, keep_state, repeat_state. */

@@ -128,7 +128,7 @@ static enum taken take_request(struct scheduler *s, struct node *n, const struct
 	return TAKEN;
 }
 
-/* Of one that waits, to one that may wait, too: for whom, a probe finds out. Without memory for it the deadline holds. */
+/* Of one that waits, to one that may wait, too: a probe finds out for whom. Without memory the deadline holds. */
 static enum taken take_call(struct scheduler *s, struct node *n, const struct record *r, struct source body)
 {
 	mote_pid to = { r->to_serial, r->to_slot, port_node }, from = { r->from_serial, r->from_slot, n->id };
@@ -478,8 +478,9 @@ static bool parts_fit(const struct node *n, const struct record *r)
 	bool whole = n->partial && n->partial_size == n->partial->msg.size;
 
 	if (r->flags & RECORD_FLAG_LARGE)
-		return whole && !r->size && (r->kind == RECORD_MESSAGE || r->kind == RECORD_REQUEST || r->kind == RECORD_CALL ||
-					     r->kind == RECORD_REPLY || r->kind == RECORD_NAMED || r->kind == RECORD_SPAWN);
+		return whole && !r->size &&
+		       (r->kind == RECORD_MESSAGE || r->kind == RECORD_REQUEST || r->kind == RECORD_CALL ||
+			r->kind == RECORD_REPLY || r->kind == RECORD_NAMED || r->kind == RECORD_SPAWN);
 	return !n->partial || r->kind == RECORD_PART;
 }
 

@@ -101,21 +101,21 @@ static struct ref_slot *call_of(struct process *p)
 	struct ref_slot *slot = p->refs && p->refs->call ? &p->refs->slots[p->refs->call - 1] : NULL;
 
 	/* Who ends may call again, in its cleanups, but does not wait for ever. */
-	if (!slot || p->fatal || p->task.dying)
+	if (!slot || !slot->id || p->fatal || p->task.dying)
 		return NULL;
 	return (slot->flags & (REF_MONITOR | REF_WATCHED)) == REF_MONITOR ? slot : NULL;
 }
 
 static bool is_request_of(const struct signal *sig, const struct hop *hop)
 {
-	return (sig->kind == SIGNAL_REQUEST || sig->kind == SIGNAL_COUNTED_REQUEST || sig->kind == SIGNAL_FOREIGN_REQUEST) &&
-	       sig->ref == hop->ref && mote_pid_equal(sig->msg.from, hop->pid);
+	return sig->ref == hop->ref && mote_pid_equal(sig->msg.from, hop->pid) &&
+	       (sig->kind == SIGNAL_REQUEST || sig->kind == SIGNAL_COUNTED_REQUEST || sig->kind == SIGNAL_FOREIGN_REQUEST);
 }
 
 /*
- * p alone can answer that call: its request is in p's hands, or waits in its mailbox. It may have been answered and not be
- * marked as such (p->vague). Who asked has the answer by then, before it sees a probe that was here; but not one of another
- * node, as nothing orders what comes from several.
+ * p alone can answer that call: its request is in p's hands, or waits in its mailbox. It may have been answered and
+ * not be marked as such (p->vague). Who asked has the answer by then, before it sees a probe that was here; but not one
+ * of another node, as nothing orders what comes from several.
  */
 static bool request_here(const struct process *p, const struct hop *hop)
 {

@@ -73,7 +73,7 @@ static inline bool callee_calls(mote_pid to)
 /* self waits for the answer in `slot`, and has just asked somebody that is calling: finds out why. */
 void cycle_ask(struct scheduler *s, struct process *self, struct ref_slot *slot);
 
-/* The same for somebody of another node, whose CALL has come in: a PROBE to be sent to whom it called. NULL: no memory. */
+/* The same for one of another node, whose CALL has come in: a PROBE, to be sent to whom it called. NULL: no memory. */
 struct signal *cycle_ask_far(struct scheduler *s, mote_pid asker, uint64_t ref);
 
 /* The body of a PROBE that another node has sent on behalf of `from`: may it be taken? */

@@ -127,7 +127,7 @@ int process_wait(struct scheduler *s, struct process *p, struct sleeper *sl, int
 			err = task_clamp(&p->task, &deadline);
 			if (err)
 				return err;
-			if (clock_now() >= deadline)
+			if (wheel_may_be_due(&s->wheel, deadline) && clock_now() >= deadline)
 				return -ETIMEDOUT;
 			sleeper_arm(s, sl, &p->task, deadline);
 		} else if (atomic_load_explicit(&sl->fired, memory_order_acquire)) {

@@ -632,6 +632,35 @@ int call_result(struct mote_msg *m, struct mote_msg **reply)
 	return 0;
 }
 
+struct mote_msg *call_receive(mote_ref ref, mote_deadline deadline)
+{
+	struct scheduler *s = runtime_enter("mote_receive_ref");
+	struct process *self = process_self(s);
+	struct ref_slot *slot = ref_find(self, ref.id, ref.slot);
+	struct mote_msg *m;
+
+	if (slot) {
+		calling_begin(self);
+		self->refs->call = ref.slot + 1;
+		if (callee_calls(slot->target))
+			cycle_ask(s, self, slot);
+	}
+	m = mailbox_receive_ref(s, self, ref, deadline.ns);
+	s = scheduler_self();
+	if (slot) {
+		self->refs->call = 0;
+		calling_end(self);
+	}
+	if (m && m->type == MOTE_MSG_CYCLE) {
+		cycle_report(s, self, m);
+		process_fail(self, -EDEADLK);
+		m = NULL;
+	}
+	task_spend(s);
+	runtime_leave();
+	return m;
+}
+
 int mote_call(mote_pid to, uint32_t type, const void *data, size_t size, struct mote_msg **reply,
 	      mote_deadline deadline)
 {

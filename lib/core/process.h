@@ -404,6 +404,9 @@ struct signal *message_take_over(struct scheduler *s, struct mote_msg *m);
 /* What became of a request: takes m, its reply or DOWN; 0, with *reply (may be NULL) given, or what mote_call() says. */
 int call_result(struct mote_msg *m, struct mote_msg **reply);
 
+/* mote_receive_ref() of a request's answer, by one that can be part of a circle meanwhile: then NULL, and -EDEADLK. */
+struct mote_msg *call_receive(mote_ref ref, mote_deadline deadline);
+
 /* held.c: messages in the hands of a process's code, freed at its exit at the latest */
 static inline void held_add(struct process *p, struct signal *sig)
 {

@@ -18,7 +18,7 @@ enum record_kind {
 	RECORD_MESSAGE = 1,	/* type; body: the payload */
 	RECORD_REQUEST,		/* likewise, to be answered to (from, ref) */
 	RECORD_REPLY,		/* to the owner of the alias (ref); to_serial 0: whoever that is */
-	RECORD_EXIT,		/* body: struct record_reason and its bytes; to the owner of the alias (ref), or, ref 0, to who is named */
+	RECORD_EXIT,		/* body: struct record_reason and its bytes; ref: of an alias, whose owner it is for, or 0 */
 	RECORD_EXIT_LINK,	/* body: likewise */
 	RECORD_DOWN,		/* likewise, for the monitor or request (ref) */
 	RECORD_LINK,

@@ -28,6 +28,7 @@ struct handler {
 struct sync {
 	struct mote_from from;
 	unsigned int waiting;
+	int err;			/* not all were to be reached */
 };
 
 /* A question to an apart handler. */
@@ -85,10 +86,11 @@ static struct mote_msg *apart_end(mote_pid pid, const struct mote_event_end *why
 	struct mote_msg *result = NULL;
 
 	*err = event_ask(pid, EVENT_TERMINATE, &o, NULL, NULL, m ? m->data : NULL, m ? m->size : 0, &result, deadline);
-	if (*err)
+	/* It was gone already, or has crashed just now, or it waits for the manager, which would wait for it. */
+	if (*err) {
 		mote_exit_pid(pid, MOTE_REASON_KILL);
-	if (*err == -ESRCH)
 		*err = -EPIPE;
+	}
 	/* Its EXIT is not to be taken for that of somebody else later. */
 	mote_unlink(pid);
 	mote_msg_free(mote_receive_match(is_exit_of, &pid, MOTE_NOW));
@@ -184,15 +186,34 @@ static struct handler **handler_settle(struct manager *mgr, struct handler **at,
 	return at;
 }
 
-static bool pending_add(struct manager *mgr, mote_ref ref, struct sync *sync, struct mote_from from)
+/*
+ * Takes p, which was made before the request: so an answer always finds it. False: there was no memory for the
+ * request.
+ */
+static bool pending_add(struct manager *mgr, struct pending *p, mote_ref ref, struct sync *sync, struct mote_from from)
 {
-	struct pending *p = ref.id ? mote_alloc(sizeof(*p)) : NULL;
-
-	if (!p)
+	if (!ref.id) {
+		mote_free(p);
 		return false;
+	}
 	*p = (struct pending){ mgr->pending, ref, sync, from };
 	mgr->pending = p;
 	return true;
+}
+
+static bool ask_event(struct manager *mgr, const struct handler *h, const struct mote_msg *m, struct sync *sync)
+{
+	struct pending *p = mote_alloc(sizeof(*p));
+
+	return p && pending_add(mgr, p, mote_request(h->pid, m->type, m->data, m->size), sync, (struct mote_from){ 0 });
+}
+
+static bool ask_call(struct manager *mgr, const struct handler *h, const struct mote_msg *m, struct mote_from from)
+{
+	struct event_order o = { .type = m->type };
+	struct pending *p = mote_alloc(sizeof(*p));
+
+	return p && pending_add(mgr, p, event_request(h->pid, EVENT_CALL, &o, NULL, m->data, m->size), NULL, from);
 }
 
 /* An answer of an apart handler, or that it has ended without one. False: it is none. */
@@ -214,7 +235,7 @@ static bool pending_answered(struct manager *mgr, const struct mote_msg *m)
 		else
 			mote_reply_msg(p->from, mote_msg_keep(m));
 	} else if (!--p->sync->waiting) {
-		event_answer(p->sync->from, 0);
+		event_answer(p->sync->from, p->sync->err);
 		mote_free(p->sync);
 	}
 	mote_free(p);
@@ -244,7 +265,7 @@ static void notify(struct manager *mgr, enum event_callback which, const struct 
 		} else {
 			if (!sync)
 				sync = mote_zalloc(sizeof(*sync));
-			if (sync && pending_add(mgr, mote_request(h->pid, m->type, m->data, m->size), sync, from))
+			if (sync && ask_event(mgr, h, m, sync))
 				sync->waiting++;
 			else
 				err = -ENOMEM;
@@ -255,21 +276,20 @@ static void notify(struct manager *mgr, enum event_callback which, const struct 
 		event_answer(from, err);
 	} else if (sync) {
 		sync->from = from;
+		sync->err = err;
 	}
 	mote_msg_free(own);
 }
 
-static void call(struct manager *mgr, struct mote_from from, const struct event_order *o, const char *id,
-		 const struct mote_msg *m)
+static void call(struct manager *mgr, struct mote_from from, const char *id, const struct mote_msg *m)
 {
 	struct handler **at = handler_find(mgr, id), *h = *at;
-	struct event_order again = { .type = o->type };
 	int result;
 
 	if (!h) {
 		event_answer(from, -ENOENT);
 	} else if (is_apart(h)) {
-		if (!pending_add(mgr, event_request(h->pid, EVENT_CALL, &again, NULL, m->data, m->size), NULL, from))
+		if (!ask_call(mgr, h, m, from))
 			event_answer(from, -ENOMEM);
 	} else if (!h->ops->handle_call) {
 		event_answer(from, -ENOSYS);
@@ -379,7 +399,7 @@ static void manager_call(void *state, struct mote_from from, const struct mote_m
 		delete_handler(mgr, from, ids.id, m);
 		break;
 	case EVENT_CALL:
-		call(mgr, from, &o, ids.id, m);
+		call(mgr, from, ids.id, m);
 		break;
 	case EVENT_WHICH:
 		which(mgr, from);

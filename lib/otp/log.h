@@ -84,6 +84,13 @@ extern _Atomic int log_proxies, log_writers;
 /* log_writer.c: in whatever state it is, for mote_log_handlers(). */
 void log_writer_describe(const struct log_writer *w, struct mote_log_info *info);
 mote_pid log_writer_pid(const struct log_writer *w);
+/*
+ * A process that becomes a writer by its first message, a request, which it answers with an int32_t: 0, or why not. opts
+ * have no defaults left, and are copied. delay_ms: how long it waits before; it says then that it is there again.
+ */
+mote_pid log_writer_spawn(void);
+struct mote_msg *log_writer_setup(const struct mote_log_writer *opts, int64_t delay_ms);
+/* log_writer_add.c */
 /* Has it write what is queued, and end; waits for that. */
 void log_writer_stop(mote_pid pid);
 

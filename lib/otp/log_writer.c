@@ -48,6 +48,7 @@ struct writer {
 	int64_t burst_start;
 	int burst_count;
 	uint64_t burst_told, drop_told;		/* what was reported of the counters */
+	int told;				/* and of the mode */
 	size_t used;				/* of batch */
 	unsigned int lines, calls;
 	struct mote_from asking[BATCH_CALLS];	/* who waits until the batch is written */
@@ -134,48 +135,51 @@ static struct mote_msg *line_new(const struct mote_log_writer *opts, const struc
 	return m;
 }
 
-static bool line_ask(struct log_writer *w, struct mote_msg *m)
+/* Waits until it is written; whoever has waited long enough goes on, and it is written later. */
+static void line_ask(struct log_writer *w, struct mote_msg *m)
 {
 	mote_ref ref = mote_request_msg(w->pid, m);
-	bool answered;
 
 	m = ref.id ? mote_receive_ref(ref, mote_in_ms(CALL_MS)) : NULL;
-	answered = m;
-	mote_msg_free(m);
-	if (!answered && ref.id)
+	if (!m && ref.id)
 		mote_demonitor(ref, MOTE_FLUSH);
-	return answered;
+	mote_msg_free(m);
+}
+
+/*
+ * The mode that the writer has chosen, or a higher one if more wait by now than it has seen: it may not get to run,
+ * since its file blocks, or since those who log have the CPU. The writer counts what is behind the one that it has
+ * taken.
+ */
+static int mode_for(struct log_writer *w)
+{
+	int64_t queued = atomic_load_explicit(&w->queued, memory_order_relaxed);
+	int mode = atomic_load_explicit(&w->mode, memory_order_relaxed);
+	int least = queued > w->opts.drop_qlen ? MOTE_LOG_DROP : queued > w->opts.sync_qlen ? MOTE_LOG_SYNC : MOTE_LOG_ASYNC;
+
+	if (mode >= least)
+		return mode;
+	/* Should the writer lower it at the same time, the next one raises it again. */
+	atomic_store_explicit(&w->mode, least, memory_order_relaxed);
+	return least;
 }
 
 static int writer_log(const struct mote_log_event *e, void *arg)
 {
 	struct log_writer *w = arg;
-	int mode = atomic_load_explicit(&w->mode, memory_order_relaxed);
-	struct mote_msg *m;
-	int64_t queued;
+	int mode = mode_for(w);
+	struct mote_msg *m = mode == MOTE_LOG_DROP ? NULL : line_new(&w->opts, e);
 
-	/* A writer that does not get to run, since its file blocks, chooses nothing: there has to be an end to that, too. */
-	if (mode == MOTE_LOG_DROP ||
-	    atomic_load_explicit(&w->queued, memory_order_relaxed) > (int64_t)w->opts.kill_qlen + 1) {
-		add(&w->dropped, 1);
-		return 0;
-	}
-	m = line_new(&w->opts, e);
 	if (!m) {
 		add(&w->dropped, 1);
 		return 0;
 	}
-	queued = atomic_fetch_add_explicit(&w->queued, 1, memory_order_relaxed) + 1;
+	atomic_fetch_add_explicit(&w->queued, 1, memory_order_relaxed);
 	atomic_fetch_add_explicit(&w->queued_bytes, m->size, memory_order_relaxed);
-	if (mode == MOTE_LOG_SYNC && mote_in_process() && !mote_pid_equal(mote_self(), w->pid)) {
-		if (!line_ask(w, m))
-			add(&w->dropped, 1);
-		return 0;
-	}
-	mote_send_msg(w->pid, m);
-	/* A writer that was woken may wait for this scheduler: thousands would be queued before it has looked once. */
-	if (queued >= w->opts.sync_qlen && mote_in_process())
-		mote_yield();
+	if (mode == MOTE_LOG_SYNC && mote_in_process())
+		line_ask(w, m);
+	else
+		mote_send_msg(w->pid, m);
 	return 0;
 }
 
@@ -241,17 +245,18 @@ static void mode_set(struct writer *w, int mode)
 	static const char *const names[] = { [MOTE_LOG_ASYNC] = "async", [MOTE_LOG_SYNC] = "sync", [MOTE_LOG_DROP] = "drop" };
 	struct log_writer *s = w->shared;
 	int old = atomic_exchange_explicit(&s->mode, mode, memory_order_relaxed);
-	uint64_t dropped;
+	bool dropped = old == MOTE_LOG_DROP || w->told == MOTE_LOG_DROP;
+	uint64_t n = count(&s->dropped);
 
-	if (old == mode || (old != MOTE_LOG_DROP && mode != MOTE_LOG_DROP))
-		return;
-	dropped = count(&s->dropped);
-	if (mode == MOTE_LOG_DROP)
-		note(w, "Handler %s switched from %s to %s mode", s->opts.id, names[old], names[mode]);
-	else
-		note(w, "Handler %s switched from %s to %s mode, %llu log events dropped", s->opts.id, names[old],
-		     names[mode], (unsigned long long)(dropped - w->drop_told));
-	w->drop_told = dropped;
+	/* Those who log may have dropped without the writer's having been there. */
+	if ((dropped || mode == MOTE_LOG_DROP) && w->told != MOTE_LOG_DROP)
+		note(w, "Handler %s switched from %s to drop mode", s->opts.id, names[w->told]);
+	if (dropped && mode != MOTE_LOG_DROP) {
+		note(w, "Handler %s switched from drop to %s mode, %llu log events dropped", s->opts.id, names[mode],
+		     (unsigned long long)(n - w->drop_told));
+		w->drop_told = n;
+	}
+	w->told = mode;
 }
 
 static void burst_tell(struct writer *w)
@@ -305,7 +310,7 @@ static void flush(struct writer *w)
 	mode_set(w, MOTE_LOG_ASYNC);
 }
 
-static struct mote_msg *setup_new(const struct mote_log_writer *opts, int64_t delay_ms)
+struct mote_msg *log_writer_setup(const struct mote_log_writer *opts, int64_t delay_ms)
 {
 	size_t id = strlen(opts->id) + 1, path = opts->path ? strlen(opts->path) + 1 : 0;
 	struct mote_msg *m = mote_msg_new(LOG_SETUP, sizeof(struct setup) + id + path);
@@ -323,7 +328,7 @@ static struct mote_msg *setup_new(const struct mote_log_writer *opts, int64_t de
 
 static void log_writer(void *arg);
 
-static mote_pid writer_spawn(void)
+mote_pid log_writer_spawn(void)
 {
 	return mote_spawn_opts(&(struct mote_spawn_opts){
 		.size = sizeof(struct mote_spawn_opts), .fn = log_writer, .label = "log writer" });
@@ -339,8 +344,8 @@ static _Noreturn void overload_exit(struct writer *w, int64_t queued)
 	int n;
 
 	log_hook_drop(w->hook);
-	m = opts->restart_ms < 0 ? NULL : setup_new(opts, opts->restart_ms);
-	next = m ? writer_spawn() : MOTE_NOBODY;
+	m = opts->restart_ms < 0 ? NULL : log_writer_setup(opts, opts->restart_ms);
+	next = m ? log_writer_spawn() : MOTE_NOBODY;
 	if (mote_pid_valid(next))
 		mote_send_msg(next, m);
 	else
@@ -510,6 +515,7 @@ static int writer_begin(struct writer *w, const struct setup *setup)
 		return err;
 	w->burst_start = mote_now().ns;
 	w->idle = true;
+	w->told = mode_at_rest(&w->shared->opts);
 	atomic_fetch_add(&log_writers, 1);
 	w->counted = true;
 	err = log_handler_put(w->hook);
@@ -540,101 +546,4 @@ static void log_writer(void *arg)
 	if (setup->delay_ms)
 		note(w, "Handler %s restarted", w->shared->opts.id);
 	writer_run(w);
-}
-
-/* --- by the program --- */
-
-static int opts_complete(struct mote_log_writer *o)
-{
-	if (!o->id || (!o->path && o->fd < 0) || (o->level && o->level != MOTE_LOG_NONE && o->level < MOTE_LOG_EMERGENCY) ||
-	    o->level > MOTE_LOG_ALL || o->burst_ms < 0 || o->kill_qlen < 0 || o->kill_memory < 0)
-		return -EINVAL;
-	o->level = o->level ? o->level : MOTE_LOG_ALL;
-	o->format = o->format ? o->format : mote_log_format_line;
-	o->sync_qlen = o->sync_qlen < 0 ? 0 : o->sync_qlen ? o->sync_qlen : 10;
-	o->drop_qlen = o->drop_qlen ? o->drop_qlen : 200;
-	o->flush_qlen = o->flush_qlen ? o->flush_qlen : 1000;
-	o->burst_max = o->burst_max ? o->burst_max : 500;
-	o->burst_ms = o->burst_ms ? o->burst_ms : 1000;
-	o->kill_qlen = o->kill_qlen ? o->kill_qlen : 20000;
-	o->kill_memory = o->kill_memory ? o->kill_memory : 3000000;
-	o->restart_ms = o->restart_ms ? o->restart_ms : 5000;
-	/* Otherwise it could be left in drop mode with nothing to handle, and so for ever. */
-	return o->drop_qlen > 1 && o->sync_qlen <= o->drop_qlen && o->drop_qlen <= o->flush_qlen ? 0 : -EINVAL;
-}
-
-/* An int32_t is the answer. */
-static int ask(mote_pid pid, struct mote_msg *m, mote_deadline deadline)
-{
-	mote_ref ref = mote_request_msg(pid, m);
-	int32_t err;
-
-	m = ref.id ? mote_receive_ref(ref, deadline) : NULL;
-	if (!m) {
-		err = mote_errno();
-		if (ref.id)
-			mote_demonitor(ref, MOTE_FLUSH);
-		return err;
-	}
-	if (mote_msg_down(m))
-		err = -EPIPE;
-	else
-		memcpy(&err, m->data, sizeof(err));
-	mote_msg_free(m);
-	return err;
-}
-
-int mote_log_writer_add(const struct mote_log_writer *writer)
-{
-	struct mote_log_writer known;
-	int err = opts_copy(&known, sizeof(known), writer);
-	struct mote_msg *m;
-	mote_pid pid;
-
-	runtime_enter("mote_log_writer_add");	/* a foreign thread ends here */
-	runtime_leave();
-	if (!err)
-		err = opts_complete(&known);
-	if (err)
-		return err;
-	m = setup_new(&known, 0);
-	pid = m ? writer_spawn() : MOTE_NOBODY;
-	if (!mote_pid_valid(pid)) {
-		err = mote_errno();
-		mote_msg_free(m);
-		return err;
-	}
-	return ask(pid, m, MOTE_FOREVER);
-}
-
-void log_writer_stop(mote_pid pid)
-{
-	struct mote_msg *m = mote_msg_new(LOG_STOP, 0);
-	mote_ref ended = mote_monitor(pid);
-
-	if (m)
-		ask(pid, m, MOTE_FOREVER);
-	if (ended.id)
-		mote_msg_free(mote_receive_ref(ended, MOTE_FOREVER));
-}
-
-int mote_log_writer_sync(const char *id, mote_deadline deadline)
-{
-	mote_pid pid = MOTE_NOBODY;
-	struct log_hook *h;
-	struct mote_msg *m;
-
-	runtime_enter("mote_log_writer_sync");	/* a foreign thread ends here */
-	runtime_leave();
-	h = log_handler_find(id);
-	if (!h)
-		return -ENOENT;
-	if (h->writer)
-		pid = log_writer_pid(h->writer);
-	/* Before anything waits. */
-	hook_put(&log_hooks, &h->hook);
-	if (!mote_pid_valid(pid))
-		return -EINVAL;
-	m = mote_msg_new(LOG_SYNC, 0);
-	return m ? ask(pid, m, deadline) : -ENOMEM;
 }

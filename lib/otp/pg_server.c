@@ -42,7 +42,7 @@ struct pg_server {
 	uint32_t nr_owners, max_owners;
 	struct subscriber *of_all;
 	struct subscriber *of_group[SUBSCRIBER_BUCKETS];
-	uint64_t round;				/* of syncs: what an entry's mine_id says was there in the last one */
+	uint64_t round;				/* of syncs; an entry's mine_id: the last that had it */
 };
 
 /* --- the table */
@@ -622,7 +622,7 @@ static void pg_call(void *state, struct mote_from from, const struct mote_msg *m
 		if (block && m->type == PG_ASK_JOIN)
 			answer = join(server, block);
 		else if (block)
-			answer = leave(server, block, NULL) || !block->nr_pids ? 0 : -ENOENT;
+			answer = leave(server, block, NULL) ? 0 : -ENOENT;
 	}
 	mote_reply(from, m->type, &answer, sizeof(answer));
 }

@@ -112,7 +112,7 @@ static int server_init(void *state, void *arg)
 	err = pubsub_open(state, arg, mote_registry_named(name));
 	if (err)
 		return err;
-	/* The scope is that of all pubsubs, and lives on. When it ends this one does, too, to be started and join again. */
+	/* The scope is that of all pubsubs, and lives on. When it ends this one does, too, to join the next. */
 	do {
 		err = mote_pg_start(SCOPE, &scope);
 	} while (err == -EEXIST && !mote_pid_valid(scope));

@@ -20,7 +20,7 @@
 
 enum registry_message {
 	REGISTRY_CONFIGURE = MOTE_MSG_SYSTEM + 0x602,	/* struct registry_config; answered with int32_t */
-	REGISTRY_LOCK,					/* the key; answered with int32_t when it is the asker's */
+	REGISTRY_LOCK,					/* the key; answer: int32_t, when it is the asker's */
 	REGISTRY_UNLOCK,				/* the key: held, or waited for no more */
 	REGISTRY_DISPATCH,				/* to a process of mote_registry_dispatch() */
 };

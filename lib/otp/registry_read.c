@@ -226,19 +226,15 @@ static void copy_add(struct copy *c, const struct book_entry *e)
 	memcpy(at + aligned(e->key->size), e->value, e->value_size);
 }
 
-static bool wanted(const struct query *q, const struct book_entry *e)
+static bool of_key(const struct query *q, const struct book_entry *e)
 {
-	return (!q->by_pid || mote_pid_equal(e->pid, q->pid)) &&
-	       (!q->by_key || (e->key->hash == q->hash && e->key->size == q->key_size &&
-			       !memcmp(e->key->bytes, q->key, q->key_size)));
+	return e->key->hash == q->hash && e->key->size == q->key_size && !memcmp(e->key->bytes, q->key, q->key_size);
 }
 
-static void copy_key(struct copy *c, const struct query *q, struct book_key *k)
+static void copy_key(struct copy *c, const struct book_key *k)
 {
-	for (struct book_entry *e = book_first(k); e; e = book_next(e)) {
-		if (wanted(q, e))
-			copy_add(c, e);
-	}
+	for (struct book_entry *e = book_first(k); e; e = book_next(e))
+		copy_add(c, e);
 }
 
 static void copy_shard(struct copy *c, const struct query *q, struct ledger *l)
@@ -250,7 +246,7 @@ static void copy_shard(struct copy *c, const struct query *q, struct ledger *l)
 		struct book_key *k = atomic_load_explicit(&t->cells[i], memory_order_acquire);
 
 		if (k && k != &book_gone)
-			copy_key(c, q, k);
+			copy_key(c, k);
 	}
 }
 
@@ -262,7 +258,7 @@ static void copy_member(struct copy *c, const struct query *q, struct ledger *l)
 	lock_take(&shard->lock);
 	m = member_find(shard, q->pid);
 	for (struct book_entry *e = m ? m->first : NULL; e; e = e->mine_next) {
-		if (wanted(q, e))
+		if (!q->by_key || of_key(q, e))
 			copy_add(c, e);
 	}
 	lock_drop(&shard->lock);
@@ -283,7 +279,7 @@ static bool copy_once(struct copy *c, const struct query *q)
 		if (q->by_pid)
 			copy_member(c, q, l);
 		else if (q->by_key)
-			copy_key(c, q, book_find(&l->entries, q->key, q->key_size, q->hash));
+			copy_key(c, book_find(&l->entries, q->key, q->key_size, q->hash));
 		else
 			copy_shard(c, q, l);
 	}
@@ -445,14 +441,17 @@ int64_t registry_choose(struct mote_registry *r, const void *key, size_t key_siz
 
 /* --- dispatch */
 
+typedef mote_registry_dispatch_fn dispatch_fn;
+
 /* To a process that does a part; the entries follow, with offsets for pointers, then their bytes. */
 struct dispatch_part {
-	mote_registry_dispatch_fn fn;
+	dispatch_fn fn;
 	void *arg;
 	size_t n;
 };
 
-PROCESS_ENTRY static void enter_dispatch(mote_registry_dispatch_fn fn, const struct mote_registry_entry *entries, size_t n, void *arg)
+PROCESS_ENTRY static void enter_dispatch(dispatch_fn fn, const struct mote_registry_entry *entries, size_t n,
+					 void *arg)
 {
 	fn(entries, n, arg);
 	PROCESS_ENTRY_END();
@@ -477,7 +476,7 @@ static void dispatcher(void *arg)
 	enter_dispatch(part->fn, entries, part->n, part->arg);
 }
 
-static struct mote_msg *part_new(mote_registry_dispatch_fn fn, void *arg, const struct mote_registry_entry *entries, size_t n)
+static struct mote_msg *part_new(dispatch_fn fn, void *arg, const struct mote_registry_entry *entries, size_t n)
 {
 	size_t size = sizeof(struct dispatch_part) + n * sizeof(*entries), at = size;
 	struct mote_registry_entry *copies;
@@ -509,7 +508,8 @@ static bool is_exit_of(const struct mote_msg *m, void *arg)
 	return exit && exit->reason.kind == MOTE_NORMAL && mote_pid_equal(exit->pid, *(mote_pid *)arg);
 }
 
-static int part_begin(mote_registry_dispatch_fn fn, void *arg, const struct mote_registry_entry *entries, size_t n, mote_ref *ref)
+static int part_begin(dispatch_fn fn, void *arg, const struct mote_registry_entry *entries, size_t n,
+		      mote_ref *ref)
 {
 	struct mote_msg *m = part_new(fn, arg, entries, n);
 	mote_pid pid;
@@ -558,7 +558,7 @@ static void partition(const struct copy *c, struct mote_registry_entry *sorted, 
 }
 
 static int64_t dispatch(const struct mote_registry_entry *entries, const size_t *ends, unsigned int partitions,
-			mote_registry_dispatch_fn fn, void *arg, mote_ref *refs)
+			dispatch_fn fn, void *arg, mote_ref *refs)
 {
 	int64_t n = 0;
 	int err = 0;
@@ -583,7 +583,7 @@ static int64_t dispatch(const struct mote_registry_entry *entries, const size_t 
 	return err ? err : n;
 }
 
-int64_t mote_registry_dispatch(struct mote_registry *r, const void *key, size_t key_size, mote_registry_dispatch_fn fn, void *arg,
+int64_t mote_registry_dispatch(struct mote_registry *r, const void *key, size_t key_size, dispatch_fn fn, void *arg,
 			       unsigned int flags)
 {
 	struct mote_registry_entry *sorted;

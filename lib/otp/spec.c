@@ -98,6 +98,8 @@ struct spec *spec_new(const struct mote_child_spec *from, const void *prefix, si
 	name_at = place(&end, name ? strlen(name) + 1 : 0);
 	end = round_up(end);
 	arg_at = place(&end, lead + from->arg_size);
+	/* Several lie one behind the other. */
+	end = round_up(end);
 	spec = mote_alloc(end);
 	if (!spec)
 		return NULL;

@@ -171,7 +171,8 @@ int start_run(const struct mote_spawn_opts *spawn, struct start_request *start, 
 	}
 	ref = mote_request_msg(*pid, m);
 	err = ref.id ? 0 : mote_errno();
-	m = err ? NULL : mote_receive_ref(ref, deadline);
+	/* An init that calls who waits for it: told, and not left to deadlines. */
+	m = err ? NULL : call_receive(ref, deadline);
 	if (m)
 		err = start_result(m, pid, opts->why, link);
 	else if (!err)

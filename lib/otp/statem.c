@@ -127,6 +127,11 @@ PROCESS_ENTRY static int enter_format(const struct statem *st, char *buf, size_t
 	return n;
 }
 
+static bool stopping(const struct statem *st)
+{
+	return unlikely(st->server->extra->stopping);
+}
+
 static void check_wishes(const struct statem *st)
 {
 	if (unlikely(st->wrong != NULL))
@@ -163,9 +168,9 @@ static bool call_enter(struct statem *st)
 	do {
 		st->repeat = false;
 		callback(st, st->next, &e, false);
-	} while (st->repeat && !st->stopping);
+	} while (st->repeat && !stopping(st));
 	st->entering = false;
-	return !st->stopping;
+	return !stopping(st);
 }
 
 static void settle(struct statem *st, bool changed)
@@ -186,7 +191,7 @@ static void handle(struct statem *st, const struct statem_event *event)
 	callback(st, st->state, &event->e, true);
 	ours = st->self->lent;
 	st->self->lent = false;
-	if (st->stopping || ((st->repeat || st->next != st->state) && !call_enter(st)))
+	if (stopping(st) || ((st->repeat || st->next != st->state) && !call_enter(st)))
 		return;
 	if (!st->postpone) {
 		if (ours)
@@ -224,7 +229,7 @@ static void handle_all(struct statem *st, struct statem_event *event)
 {
 	do {
 		handle(st, event);
-	} while (!st->stopping && next_event(st, event));
+	} while (!stopping(st) && next_event(st, event));
 }
 
 static void statem_call(void *state, struct mote_from from, const struct mote_msg *m)
@@ -262,7 +267,9 @@ static void statem_continue(void *state, const struct mote_msg *m)
 	struct statem_event event;
 	bool lent = st->self->lent;
 
-	(void)m;
+	/* One handle_continue is all there is, and it is taken. */
+	if (m->type != STATEM_BEGIN)
+		mote_exit(mote_reason_error(EINVAL, "mote_server_continue() by a state machine"));
 	if (call_enter(st)) {
 		settle(st, false);
 		if (next_event(st, &event))
@@ -437,7 +444,7 @@ int mote_statem_internal(uint32_t type, const void *data, size_t size)
 
 void mote_statem_exit(struct mote_reason reason)
 {
-	statem_self("mote_statem_exit")->stopping = true;
+	statem_self("mote_statem_exit");
 	mote_server_exit(reason);
 }
 

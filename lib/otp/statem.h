@@ -63,7 +63,6 @@ struct statem {
 	bool repeat;
 	bool postpone;
 	bool entering;				/* the callback is a state enter call */
-	bool stopping;
 	const char *wrong;			/* which rule it broke */
 	struct statem_queue inserted;
 	struct statem_queue queue;		/* to be handled before any message */

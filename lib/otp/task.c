@@ -88,7 +88,8 @@ static void log_callers(void)
 	if (n < 2)
 		return;
 	for (size_t i = 0; i < n; i++)
-		at += (size_t)snprintf(text + at, sizeof(text) - at, "%s" MOTE_PID_FMT, i ? " " : "", MOTE_PID_ARG(callers[i]));
+		at += (size_t)snprintf(text + at, sizeof(text) - at, "%s" MOTE_PID_FMT, i ? " " : "",
+				       MOTE_PID_ARG(callers[i]));
 	mote_log_metadata_update((const struct mote_field[]){ mote_field_text("callers", text), { 0 } });
 }
 
@@ -114,7 +115,9 @@ struct signal *task_ask(struct scheduler *s, const struct mote_task_opts *o)
 	at = (sizeof(*ask) + nr * sizeof(mote_pid) + 15) & ~(size_t)15;
 	size = at + o->arg_size;
 	/* A refused request becomes the DOWN. */
-	request = signal_new(s, SIGNAL_REQUEST, size < sizeof(struct mote_down_info) ? sizeof(struct mote_down_info) : size);
+	if (size < sizeof(struct mote_down_info))
+		size = sizeof(struct mote_down_info);
+	request = signal_new(s, SIGNAL_REQUEST, size);
 	if (unlikely(!request))
 		return NULL;
 	request->msg.from = process_pid(self);
@@ -135,7 +138,8 @@ struct signal *task_ask(struct scheduler *s, const struct mote_task_opts *o)
 int task_spawn(struct scheduler *s, const struct mote_task_opts *o, struct signal *request, unsigned int flags,
 	       bool link_owner, const void *caller, mote_pid *pid)
 {
-	static const struct mote_spawn_opts plain = { .fn = task_main }, linked = { .fn = task_main, .flags = MOTE_LINK };
+	static const struct mote_spawn_opts plain = { .fn = task_main };
+	static const struct mote_spawn_opts linked = { .fn = task_main, .flags = MOTE_LINK };
 	struct mote_spawn_opts opts;
 	const struct mote_spawn_opts *known = &opts;
 
@@ -160,8 +164,9 @@ int task_opts(struct mote_task_opts *known, const struct mote_task_opts *opts)
 
 	if (err)
 		return err;
-	if (!known->fn || (known->arg_size && !known->arg) || known->priority < 0 || known->priority > MOTE_PRIORITY_HIGH ||
-	    !stack_class(known->stack_size) || known->restart < 0 || known->restart > MOTE_TASK_PERMANENT ||
+	if (!known->fn || (known->arg_size && !known->arg) || known->priority < 0 ||
+	    known->priority > MOTE_PRIORITY_HIGH || !stack_class(known->stack_size) || known->restart < 0 ||
+	    known->restart > MOTE_TASK_PERMANENT ||
 	    known->shutdown_ms < MOTE_SHUTDOWN_INFINITY)
 		return -EINVAL;
 	return known->arg_size > UINT32_MAX - 4096 ? -EMSGSIZE : 0;

@@ -2,8 +2,8 @@
 /*
  * otp/task.h: the inside of a task.
  *
- * A task is a process that is born with its owner's request in its hands. So the request is argument, answer and monitor
- * in one block: the task answers with it, and if it ends without, the block becomes the DOWN.
+ * A task is a process that is born with its owner's request in its hands. So the request is argument, answer and
+ * monitor in one block: the task answers with it, and if it ends without, the block becomes the DOWN.
  */
 #ifndef OTP_TASK_H
 #define OTP_TASK_H
@@ -30,8 +30,8 @@ _Static_assert(sizeof(struct ask) + 2 * sizeof(mote_pid) <= 64, "with two caller
 struct signal *task_ask(struct scheduler *s, const struct mote_task_opts *o);
 
 /*
- * Spawns its process. flags as of mote_spawn_opts(); link_owner: when the caller is not the owner. Takes request, also on
- * failure; 0, or -errno.
+ * Spawns its process. flags as of mote_spawn_opts(); link_owner: when the caller is not the owner. Takes request,
+ * also on failure; 0, or -errno.
  */
 int task_spawn(struct scheduler *s, const struct mote_task_opts *o, struct signal *request, unsigned int flags,
 	       bool link_owner, const void *caller, mote_pid *pid);
@@ -63,7 +63,10 @@ void task_give_up(mote_task task);
 int task_supervised(mote_pid supervisor, const struct mote_task_opts *o, mote_ref ref, bool link, mote_pid *pid,
 		    mote_deadline deadline);
 
-/* task_gather.c: waits for answers of the results whose err is -EAGAIN, until `limit` have come, or the first failure. */
+/*
+ * task_gather.c: waits for answers of the results whose err is -EAGAIN, until `limit` have come, or the first
+ * failure.
+ */
 int task_gather(struct mote_task_result *results, size_t n, size_t limit, bool all_well, int64_t deadline);
 
 #endif

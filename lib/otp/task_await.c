@@ -117,12 +117,16 @@ int mote_task_yield(mote_task task, struct mote_task_result *result, mote_deadli
 	return result->err;
 }
 
-/* What it had answered before its end, which has come. */
-static int last_answer(struct mote_task_result *result, uint32_t told)
+/*
+ * What is told of a task comes when all of it is gone, so to wait for that is to wait for its end. `told`: the reason
+ * with which it ends if it does as it is told.
+ */
+static int end(struct mote_task_result *result, uint32_t told, mote_deadline deadline)
 {
-	int err = mote_task_yield(result->task, result, MOTE_NOW);
-	const struct mote_down_info *down = err == -EPIPE ? mote_msg_down(result->m) : NULL;
+	const struct mote_down_info *down;
+	int err = mote_task_yield(result->task, result, deadline);
 
+	down = err == -EPIPE ? mote_msg_down(result->m) : NULL;
 	if (err == -EINVAL) {
 		err = -ESRCH;
 	} else if (down && down->reason.kind == told) {
@@ -134,30 +138,24 @@ static int last_answer(struct mote_task_result *result, uint32_t told)
 	return err;
 }
 
-static int end(struct mote_task_result *result, mote_deadline deadline)
+static int shut_down(struct mote_task_result *result, mote_deadline deadline)
 {
-	bool brutal = deadline.ns <= 0;
 	mote_pid pid = result->task.pid;
-	struct mote_msg *m = NULL;
-	mote_ref gone;
+	bool brutal = deadline.ns <= 0;
 
-	gone = mote_monitor(pid);
-	if (!gone.id)
-		return -ENOMEM;
+	if (!mote_pid_valid(pid))
+		return end(result, MOTE_SHUTDOWN, MOTE_NOW);
 	mote_unlink(pid);
 	if (!brutal) {
 		mote_exit_pid(pid, MOTE_REASON_SHUTDOWN);
-		m = mote_receive_ref(gone, deadline);
+		if (end(result, MOTE_SHUTDOWN, deadline) != -EAGAIN)
+			return result->err;
 	}
-	if (!m) {
-		mote_exit_pid(pid, MOTE_REASON_KILL);
-		m = mote_receive_ref(gone, MOTE_FOREVER);
-	}
+	mote_exit_pid(pid, MOTE_REASON_KILL);
 	/* In a cleanup nothing is waited for without end. */
-	if (!m)
-		mote_demonitor(gone, MOTE_FLUSH);
-	mote_msg_free(m);
-	return last_answer(result, brutal ? MOTE_KILLED : MOTE_SHUTDOWN);
+	if (end(result, brutal ? MOTE_KILLED : MOTE_SHUTDOWN, MOTE_FOREVER) == -ECANCELED)
+		result->err = -EAGAIN;
+	return result->err;
 }
 
 int mote_task_shutdown(mote_task task, struct mote_task_result *result, mote_deadline deadline)
@@ -168,7 +166,7 @@ int mote_task_shutdown(mote_task task, struct mote_task_result *result, mote_dea
 		result = &own;
 	*result = (struct mote_task_result){ .task = task, .err = -EPERM };
 	if (mote_pid_equal(task.owner, mote_self()))
-		result->err = mote_pid_valid(task.pid) ? end(result, deadline) : last_answer(result, MOTE_SHUTDOWN);
+		shut_down(result, deadline);
 	if (result == &own)
 		mote_msg_free(own.m);
 	return result->err;

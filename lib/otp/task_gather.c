@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0
 /*
- * Waiting for many tasks at once. What is here at first is found by the tasks' references, what comes later is looked at once
- * each, as it comes, whatever else lies in the mailbox: so a wait for n tasks takes O(n).
+ * Waiting for many tasks at once. What is here at first is found by the tasks' references, what comes later is looked
+ * at once each, as it comes, whatever else lies in the mailbox: so a wait for n tasks takes O(n).
  */
 #include "otp/task.h"
 
@@ -81,7 +81,7 @@ static int wait_for(struct gather *g, size_t n, int64_t deadline)
 
 	signals_act(s, p);
 	take_present(g, p, n);
-	/* What is sent to a process that is parked may be in its mailbox when it wakes: so the last one is noted before. */
+	/* What is sent to one that is parked may be in its mailbox when it wakes: the last one is noted before. */
 	last = p->last;
 	while (!done(g)) {
 		signals_take(scheduler_self(), p);
@@ -120,7 +120,8 @@ int task_gather(struct mote_task_result *results, size_t n, size_t limit, bool a
 	if (!self->refs || g.slots > self->refs->max)
 		g.slots = self->refs ? self->refs->max : 0;
 	for (size_t i = 0; i < n; i++)
-		results[i] = (struct mote_task_result){ .task = results[i].task, .item = results[i].item, .err = -EAGAIN };
+		results[i] = (struct mote_task_result){ .task = results[i].task, .item = results[i].item,
+							.err = -EAGAIN };
 	g.left = limit && limit < n ? limit : n;
 	if (!g.left)
 		return 0;
@@ -149,7 +150,8 @@ int mote_task_await_many(struct mote_task_result *results, size_t n, mote_deadli
 	return err;
 }
 
-int mote_task_yield_many(struct mote_task_result *results, size_t n, size_t limit, int on_timeout, mote_deadline deadline)
+int mote_task_yield_many(struct mote_task_result *results, size_t n, size_t limit, int on_timeout,
+			 mote_deadline deadline)
 {
 	size_t told = 0;
 	int err;

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0
 /*
- * Streams of tasks. All their requests share one reference, so that one wait hears of them all; the tasks that run are
- * kept in the order of their start, which is that of their deadlines, and more or less that of their answers.
+ * Streams of tasks. All their requests share one reference, so that one wait hears of them all; the tasks that run
+ * are kept in the order of their start, which is that of their deadlines, and more or less that of their answers.
  *
- * The tasks are not linked: what a link would do is done here. Their failures are told by their requests, and when the
- * owner ends, a deferred cleanup sends them its reason. So a stream that is left early leaves no EXIT messages behind.
+ * The tasks are not linked: what a link would do is done here. Their failures are told by their requests, and when
+ * the owner ends, a deferred cleanup sends them its reason. So a stream that is left early leaves no EXIT messages
+ * behind.
  */
 #include "otp/task.h"
 
@@ -272,9 +273,11 @@ static int bury_all(struct mote_task_stream *stream, mote_deadline deadline)
 /* Those that have run for too long. -ETIMEDOUT: that ends the stream; *result says of which. */
 static int expire(struct mote_task_stream *stream, int64_t now, struct mote_task_result *result, mote_deadline deadline)
 {
-	for (uint32_t i = stream->oldest; i != NONE && stream->running[i].deadline <= now; i = stream->running[i].next) {
+	for (uint32_t i = stream->oldest; i != NONE; i = stream->running[i].next) {
 		struct running *r = &stream->running[i];
 
+		if (r->deadline > now)
+			break;
 		if (stream->o.on_timeout == MOTE_TASK_NOTHING) {
 			*result = (struct mote_task_result){ .item = r->item, .err = -ETIMEDOUT };
 			stream->over = true;
@@ -351,7 +354,8 @@ static bool told(struct mote_task_stream *stream, struct mote_msg *m, struct mot
 /* One that waits for its turn, which has come. */
 static bool deliver(struct mote_task_stream *stream, struct mote_task_result *result)
 {
-	if (stream->o.unordered || stream->delivered == stream->started || done_at(stream, stream->delivered)->err == PENDING)
+	if (stream->o.unordered || stream->delivered == stream->started ||
+	    done_at(stream, stream->delivered)->err == PENDING)
 		return false;
 	*result = *done_at(stream, stream->delivered++);
 	return true;

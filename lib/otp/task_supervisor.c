@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0
 /*
  * Tasks as children of a supervisor. The supervisor spawns the task, with the request that the owner would have made:
- * so the answer, or DOWN, goes to the owner without the supervisor's doing. A link to the owner, too, is the spawn's: it is
- * there when the owner hears of the task.
+ * so the answer, or DOWN, goes to the owner without the supervisor's doing. A link to the owner, too, is the spawn's:
+ * it is there when the owner hears of the task.
  */
 #include "otp/task.h"
 
@@ -34,7 +34,8 @@ static int plan_start(void *arg, mote_pid *pid)
 		request->msg.type = 0;
 		request->ref = plan->ref.id;
 		request->ref_slot = plan->ref.slot;
-		err = task_spawn(s, &o, request, MOTE_LINK, plan->link, (void *)((struct ask *)request->payload)->fn, pid);
+		err = task_spawn(s, &o, request, MOTE_LINK, plan->link,
+				 (void *)((struct ask *)request->payload)->fn, pid);
 	}
 	process_leave(s);
 	return err;
@@ -66,7 +67,8 @@ int task_supervised(mote_pid supervisor, const struct mote_task_opts *o, mote_re
 		    mote_deadline deadline)
 {
 	static const int restarts[] = { MOTE_TEMPORARY, MOTE_TRANSIENT, MOTE_PERMANENT };
-	struct mote_child_spec spec = { .start = plan_start, .restart = restarts[o->restart], .shutdown_ms = o->shutdown_ms };
+	struct mote_child_spec spec = { .start = plan_start, .restart = restarts[o->restart],
+					.shutdown_ms = o->shutdown_ms };
 	struct plan *plan;
 	int err;
 

@@ -40,6 +40,15 @@ struct wheel {
 
 void wheel_init(struct wheel *w, int64_t now);
 
+/*
+ * False: most likely it is a while to then, and the clock need not be read to know. If the wheel has not moved for long
+ * it may be past all the same: a timer that is armed for it fires at the next look. On the wheel's own worker.
+ */
+static inline bool wheel_may_be_due(const struct wheel *w, int64_t when)
+{
+	return when - (int64_t)(w->tick << WHEEL_TICK_BITS) < INT64_C(1000000000);
+}
+
 /* Arms t, which is not armed, with t->fire set. when in the past fires at the next look. */
 void wheel_arm(struct wheel *w, struct wheel_timer *t, int64_t when);
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0
 /*
- * Makes trees of supervisors, has mote and the BEAM play them, and compares: docs/conformance.md. One event comes after the
- * other, so there is one outcome.
+ * Makes trees of supervisors, has mote and the BEAM play them, and compares: docs/conformance.md. One event comes
+ * after the other, so there is one outcome.
  *	compare [--seed N] [--count N] [--file TREES] --dir SCRATCH --mote PLAYER --beam COMMAND
  * What differs is made smaller, as long as it does, and printed.
  */
@@ -313,8 +313,8 @@ int main(int argc, char **argv)
 	beam_stop();
 	printf("# seed %llu: %u trees of supervisors\n", (unsigned long long)args.seed, total);
 	for (int player = MOTE; player < BEAM; player++)
-		printf("%s %d - supervisors: %s does what the BEAM does\n", differ[player] ? "not ok" : "ok", 1 + player,
-		       player_names[player]);
+		printf("%s %d - supervisors: %s does what the BEAM does\n", differ[player] ? "not ok" : "ok",
+		       1 + player, player_names[player]);
 	printf("1..2\n");
 	return differ[MOTE] || differ[MOTE_SEEDED];
 }

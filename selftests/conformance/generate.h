@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR GPL-2.0 */
 /*
- * generate.h: a random scenario from a seed. Each uses a random part of the steps there are, and uses it often: so that
- * those meet that have to do with each other.
+ * generate.h: a random scenario from a seed. Each uses a random part of the steps there are, and uses it often: so
+ * that those meet that have to do with each other.
  */
 #ifndef CONFORMANCE_GENERATE_H
 #define CONFORMANCE_GENERATE_H
@@ -123,7 +123,9 @@ static inline void spawn_add(struct generator *g, int i, int child)
 	struct step *s = &g->sc->steps[i][g->sc->len[i]++];
 
 	*s = (struct step){ .op = OP_SPAWN + roll(g, 3), .who = child };
-	if (s->op == OP_SPAWN_MONITOR)
+	if (g->weights[OP_AWAIT] && roll(g, 4))
+		s->op = OP_TASK;
+	if (strchr(ops[s->op].form, 'd'))
 		s->slot = g->nr_slots++;
 	g->known |= 1u << child;
 }
@@ -163,6 +165,7 @@ static const uint8_t themes[][8] = {
 	{ OP_MONITOR, OP_DEMONITOR, OP_FLUSH, NR_OPS },
 	{ OP_REGISTER, OP_UNREGISTER, OP_WHEREIS, OP_SEND_NAME, OP_MONITOR_NAME, NR_OPS },
 	{ OP_ALIAS, OP_ALIAS_ONCE, OP_ASK, OP_ASK, OP_ANSWER, OP_ANSWER, OP_UNALIAS, NR_OPS },
+	{ OP_AWAIT, OP_AWAIT, OP_YIELD, OP_SHUTDOWN, OP_SHUTDOWN, NR_OPS },
 	{ OP_CALL, OP_CALL, OP_ANSWER, OP_ANSWER, NR_OPS },
 	{ OP_TIMER, OP_TIMER, OP_CANCEL, NR_OPS },
 	{ OP_SIGNAL, OP_SIGNAL, NR_OPS },
@@ -209,7 +212,7 @@ static inline void scenario_generate(struct scenario *sc, unsigned int id, uint6
 	steps = 2 + roll(&g, size);
 	g.parent[0] = NOBODY;
 	for (int i = 1; i < sc->nr_procs; i++)
-		g.parent[i] = roll(&g, 3) ? NOBODY : (int)roll(&g, i);
+		g.parent[i] = roll(&g, 3) && !g.weights[OP_AWAIT] ? NOBODY : (int)roll(&g, i);
 	for (int i = 0; i < sc->nr_procs; i++) {
 		int share = 1 + roll(&g, 2 * steps / sc->nr_procs + 1);
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0
 /*
- * Makes scenarios, has mote and the BEAM play them, and says which outcomes the model does not allow: docs/conformance.md.
+ * Makes scenarios, has mote and the BEAM play them, and says which outcomes the model does not allow:
+ * docs/conformance.md.
  *	judge [--seed N] [--count N] [--runs N] [--file SCENARIOS] --dir SCRATCH --mote PLAYER [--beam COMMAND]
  * What fails is made smaller, as long as it still fails, and printed.
  */
@@ -10,10 +11,13 @@
 #include "model.h"
 #include "players.h"
 
+#include <time.h>
+
 #define BATCH		250
 #define STATES		30000		/* of the model, for one scenario */
 #define SIZE		18		/* about how many steps a scenario has at most */
 #define MAX_FAILURES	3		/* of a player, that are made smaller and shown */
+#define SHRINK_TIME	60		/* seconds for making one smaller: a hang takes long to see */
 #define COPIES		100		/* of a scenario that is being made smaller, in one run */
 
 struct trial {
@@ -156,12 +160,12 @@ static void proc_remove(struct scenario *sc, int gone)
 		for (int k = sc->len[i] - 1; k >= 0; k--) {
 			struct step *s = &sc->steps[i][k];
 
-			if ((strchr(ops[s->op].form, 'p') || (op_receives(s->op) && s->pattern == Q_FROM)) && s->who >= gone) {
-				if (s->who == gone)
-					step_remove(sc, i, k);
-				else
-					s->who--;
-			}
+			bool names_one = strchr(ops[s->op].form, 'p') || (op_receives(s->op) && s->pattern == Q_FROM);
+
+			if (names_one && s->who == gone)
+				step_remove(sc, i, k);
+			else if (names_one && s->who > gone)
+				s->who--;
 		}
 	}
 	for (int i = gone; i + 1 < sc->nr_procs; i++) {
@@ -181,18 +185,18 @@ static bool shrink_try(struct scenario *sc, struct scenario *smaller, enum playe
 	return true;
 }
 
-static bool shrink_once(struct scenario *sc, enum player player, struct outcome *odd)
+static bool shrink_once(struct scenario *sc, enum player player, struct outcome *odd, time_t until)
 {
 	struct scenario smaller;
 
-	for (int i = sc->nr_procs - 1; i >= 0 && sc->nr_procs > 1; i--) {
+	for (int i = sc->nr_procs - 1; i >= 0 && sc->nr_procs > 1 && time(NULL) < until; i--) {
 		smaller = *sc;
 		proc_remove(&smaller, i);
 		if (shrink_try(sc, &smaller, player, odd))
 			return true;
 	}
 	for (int i = 0; i < sc->nr_procs; i++) {
-		for (int k = sc->len[i] - 1; k >= 0; k--) {
+		for (int k = sc->len[i] - 1; k >= 0 && time(NULL) < until; k--) {
 			smaller = *sc;
 			step_remove(&smaller, i, k);
 			if (shrink_try(sc, &smaller, player, odd))
@@ -232,6 +236,7 @@ static void failure_report(const struct trial *trial, enum player player, const 
 {
 	struct scenario sc = trial->sc;
 	struct outcome odd = *o;
+	time_t until = time(NULL) + SHRINK_TIME;
 
 	counts.failures[player]++;
 	if (counts.shown[player]++ >= MAX_FAILURES)
@@ -242,7 +247,7 @@ static void failure_report(const struct trial *trial, enum player player, const 
 		printf("# it did not come again in %d more plays\n", 20 * COPIES);
 		return;
 	}
-	while (shrink_once(&sc, player, &odd))
+	while (shrink_once(&sc, player, &odd, until))
 		;
 	printf("# made smaller:\n");
 	failure_print(&sc, player, &odd);
@@ -276,8 +281,11 @@ static void judge(struct trial *trial, enum player player, const struct outcome 
 	}
 }
 
-static void play(struct trial *trials, const struct scenario *list, unsigned int n, enum player player, unsigned int runs)
+static void play(struct trial *trials, const struct scenario *list, unsigned int n, enum player player,
+		 unsigned int runs)
 {
+	time_t until;
+
 	for (unsigned int run = 0; run < runs; run++) {
 		scenarios_write(list, n);
 		if (player_run(player, args.seed * 1000 + run)) {
@@ -285,7 +293,8 @@ static void play(struct trial *trials, const struct scenario *list, unsigned int
 			continue;
 		}
 		/* Which one was it? */
-		for (unsigned int i = 0; i < n; i++) {
+		until = time(NULL) + 2 * SHRINK_TIME;
+		for (unsigned int i = 0; i < n && time(NULL) < until; i++) {
 			struct outcome odd;
 
 			if (scenario_fails(&list[i], player, &odd)) {
@@ -293,7 +302,7 @@ static void play(struct trial *trials, const struct scenario *list, unsigned int
 				return;
 			}
 		}
-		printf("# by itself no scenario does that\n");
+		printf("# seed %llu: which of %u scenarios does that was not found\n", (unsigned long long)args.seed, n);
 		counts.failures[player]++;
 		return;
 	}
@@ -418,8 +427,9 @@ int main(int argc, char **argv)
 	for (int player = 0; player < NR_PLAYERS; player++) {
 		if (!counts.played[player])
 			continue;
-		printf("# %s: %lu plays, %lu different outcomes of %lu allowed, %u scenarios with others\n", player_names[player],
-		       counts.played[player], counts.reached[player], counts.allowed[player], counts.failures[player]);
+		printf("# %s: %lu plays, %lu different outcomes of %lu allowed, %u scenarios with others\n",
+		       player_names[player], counts.played[player], counts.reached[player], counts.allowed[player],
+		       counts.failures[player]);
 		printf("%s %u - what %s does is allowed\n", counts.failures[player] ? "not ok" : "ok", ++cases,
 		       player_names[player]);
 		bad += counts.failures[player];

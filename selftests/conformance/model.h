@@ -1,18 +1,19 @@
 /* SPDX-License-Identifier: MIT OR GPL-2.0 */
 /*
- * model.h: the law of docs/processes.md as a machine that searches every order of events which it allows, and collects the
- * outcomes. What it knows of order is only this: the signals of one process to another arrive in the order sent.
+ * model.h: the law of docs/processes.md as a machine that searches every order of events which it allows, and
+ * collects the outcomes. What it knows of order is only this: the signals of one process to another arrive in the
+ * order sent.
  *
  * A step of a process is one event, so is the arrival of a signal, a timer that fires, a deadline that passes. Time
- * does not exist: a timer may fire, and a deadline (wait, call) pass, at any moment. Only when nothing else can happen the
- * first process that waits in recv is given its tick.
+ * does not exist: a timer may fire, and a deadline (wait, call) pass, at any moment. Only when nothing else can
+ * happen the first process that waits in recv is given its tick.
  *
- * Where mote and Erlang differ, `mote` says whose law it is. A process of mote that is to end is still there for a while:
- * whoever links to it, monitors it or calls it meanwhile learns its reason; one of Erlang's is gone at once, and they learn
- * noproc. And mote may end a call of a circle of calls.
+ * Where mote and Erlang differ, `mote` says whose law it is. A process of mote that is to end is still there for a
+ * while: whoever links to it, monitors it or calls it meanwhile learns its reason; one of Erlang's is gone at once,
+ * and they learn noproc. And mote may end a call of a circle of calls.
  *
- * An event that no other one can hinder, and that hinders none, is taken at once and alone ("safe" below): the outcomes
- * are the same, with far fewer orders to look at.
+ * An event that no other one can hinder, and that hinders none, is taken at once and alone ("safe" below): the
+ * outcomes are the same, with far fewer orders to look at.
  */
 #ifndef CONFORMANCE_MODEL_H
 #define CONFORMANCE_MODEL_H
@@ -22,14 +23,17 @@
 #define MAX_FLYING	48
 #define MAX_MAIL	16
 #define IN_CIRCLE	2
+#define SHUTTING	3
+#define SHUT_KILLED	4
 
 enum signal_kind {
 	S_MESSAGE,	/* a: the step that sent it */
 	S_ALIAS,	/* a: likewise, b: the step that made the alias */
 	S_REPLY,	/* a: likewise, b: the call */
 	S_REQUEST,	/* a: the call */
+	S_TASK,		/* the answer of a task; a: the step that made it */
 	S_LINK, S_UNLINK, S_ACK,	/* a: which unlink */
-	S_EXIT_LINK, S_EXIT,		/* a: reason */
+	S_EXIT_LINK, S_EXIT,		/* a: reason; b: of S_EXIT: to oneself, trapping exits */
 	S_MONITOR,	/* a: the step that made it */
 	S_DOWN,		/* a: likewise, b: reason */
 };
@@ -43,7 +47,8 @@ enum life { UNBORN, ALIVE, ENDING, NAMELESS, DEAD };
 
 struct proc {
 	uint8_t life, end, pc, trap;
-	uint8_t calling;	/* waits for the answer to its step pc; IN_CIRCLE: and may be told so */
+	/* Waits for the answer to its step pc; IN_CIRCLE: and may be told so; SHUTTING, SHUT_KILLED: a task's end. */
+	uint8_t calling;
 	uint8_t fresh;		/* 1 + the step that others saw the effect of, but whose result may not be noted yet */
 	uint8_t armed, fired;	/* timers: bits of the steps that made them */
 	uint8_t monitors, aliases;
@@ -51,7 +56,9 @@ struct proc {
 	uint8_t link[MAX_PROCS];	/* 0: none; 1: active; else 1 + which unlink is under way */
 	uint8_t unlinks[MAX_PROCS];
 	uint8_t watched[MAX_PROCS];	/* by whom, with which monitors */
-	uint8_t pad;
+	uint8_t done;		/* of a task: it has answered */
+	/* Tasks, bits of the steps that made them: have answered, have failed; nobody is to ask any more. */
+	uint8_t answered, failed, settled, pad;
 	uint16_t last;		/* the request or ask that `answer` answers */
 	uint16_t mail[MAX_MAIL];
 	uint16_t seen[MAX_STEPS];
@@ -219,8 +226,12 @@ static inline void die(struct model *m, struct state *st, int i, int reason)
 		bury(m, st, i);
 }
 
-/* The table of exit signals. */
-static inline void exit_act(struct model *m, struct state *st, int from, int to, int reason, bool link)
+/*
+ * The table of exit signals. `lenient`: to oneself, while one trapped exits: normal does not end one then (Erlang's way,
+ * seen when it comes after the end of the trapping; in mote it never does).
+ */
+static inline void exit_act(struct model *m, struct state *st, int from, int to, int reason, bool link,
+			    bool lenient)
 {
 	struct proc *p = &st->procs[to];
 
@@ -228,7 +239,7 @@ static inline void exit_act(struct model *m, struct state *st, int from, int to,
 		die(m, st, to, R_KILLED);
 	else if (p->trap)
 		mail_add(m, p, SEEN(SEEN_EXIT, from, reason));
-	else if (reason != R_NORMAL || (!link && from == to))
+	else if (reason != R_NORMAL || (!link && from == to && !lenient))
 		die(m, st, to, reason);
 }
 
@@ -256,6 +267,23 @@ static inline void call_over(struct proc *p, uint16_t seen)
 	p->calling = 0;
 }
 
+/* What became of the task that step k made; who shuts it down waits for that. */
+static inline void task_told(struct model *m, struct state *st, int i, int k, bool answered)
+{
+	const struct step *s = m->sc->steps[i];
+	struct proc *p = &st->procs[i];
+
+	p->monitors &= ~(1 << k);
+	if (p->calling >= SHUTTING && s[p->pc].slot == s[k].slot) {
+		p->settled |= 1 << k;
+		call_over(p, SEEN(answered ? SEEN_YES : SEEN_NO, 0, 0));
+	} else if (answered) {
+		p->answered |= 1 << k;
+	} else {
+		p->failed |= 1 << k;
+	}
+}
+
 static inline void arrive(struct model *m, struct state *st, int at)
 {
 	struct flying f = st->flying[at];
@@ -268,7 +296,7 @@ static inline void arrive(struct model *m, struct state *st, int at)
 		return;
 	}
 	/* Where there is nobody any more who could take a message, edges still count. */
-	if (p->life != ALIVE && (f.kind < S_REQUEST || f.kind == S_EXIT || f.kind == S_DOWN))
+	if (p->life != ALIVE && (f.kind < S_REQUEST || f.kind == S_TASK || f.kind == S_EXIT || f.kind == S_DOWN))
 		return;
 	switch (f.kind) {
 	case S_REQUEST:
@@ -286,8 +314,12 @@ static inline void arrive(struct model *m, struct state *st, int at)
 		mail_add(m, p, SEEN(SEEN_MESSAGE, f.from, f.a));
 		break;
 	case S_REPLY:
-		if (p->calling && p->pc == f.b)
+		if (p->calling && p->calling < SHUTTING && p->pc == f.b)
 			call_over(p, SEEN(SEEN_MESSAGE, f.from, f.a));
+		break;
+	case S_TASK:
+		if (p->monitors & 1 << f.a)
+			task_told(m, st, f.to, f.a, true);
 		break;
 	case S_LINK:
 		if (!p->link[f.from])
@@ -306,10 +338,10 @@ static inline void arrive(struct model *m, struct state *st, int at)
 		active = p->link[f.from] == 1;
 		p->link[f.from] = 0;
 		if (active && p->life == ALIVE)
-			exit_act(m, st, f.from, f.to, f.a, true);
+			exit_act(m, st, f.from, f.to, f.a, true, false);
 		break;
 	case S_EXIT:
-		exit_act(m, st, f.from, f.to, f.a, false);
+		exit_act(m, st, f.from, f.to, f.a, false, f.b);
 		break;
 	case S_MONITOR:
 		p->watched[f.from] |= 1 << f.a;
@@ -318,6 +350,9 @@ static inline void arrive(struct model *m, struct state *st, int at)
 		if (m->sc->steps[f.to][f.a].op == OP_CALL) {
 			if (p->calling && p->pc == f.a)
 				call_over(p, SEEN(f.b == R_NOPROC ? SEEN_NOPROC : SEEN_GONE, 0, 0));
+		} else if (m->sc->steps[f.to][f.a].op == OP_TASK) {
+			if (p->monitors & 1 << f.a)
+				task_told(m, st, f.to, f.a, false);
 		} else if (p->monitors & 1 << f.a) {
 			p->monitors &= ~(1 << f.a);
 			mail_add(m, p, SEEN(SEEN_DOWN, m->sc->steps[f.to][f.a].slot, f.b));
@@ -334,7 +369,7 @@ static inline bool in_circle(const struct model *m, const struct state *st, int 
 	for (n = 0; n < MAX_PROCS; n++) {
 		const struct proc *p = &st->procs[at];
 
-		if (p->life != ALIVE || !p->calling)
+		if (p->life != ALIVE || !p->calling || p->calling >= SHUTTING)
 			return false;
 		to = m->sc->steps[at][p->pc].who;
 		for (int k = 0; k < st->procs[to].nr_mail; k++) {
@@ -454,6 +489,51 @@ static inline void saw(struct proc *p, int k, int kind, int a)
 	p->fresh = 1 + k;
 }
 
+/* What is known of a task already; nobody is to ask for it again. */
+static inline int task_end(struct proc *p, int k)
+{
+	int bit = 1 << k, seen = p->settled & bit ? SEEN_NONE : p->answered & bit ? SEEN_YES : SEEN_NO;
+
+	p->settled |= bit;
+	return seen;
+}
+
+static inline void task_ask(struct model *m, struct state *st, int i, int k, bool give_up)
+{
+	struct proc *p = &st->procs[i];
+	int bit = 1 << k, task = m->sc->steps[i][k].who;
+
+	if ((p->settled | p->answered | p->failed) & bit) {
+		int seen = task_end(p, k);
+
+		saw(p, p->pc - 1, seen == SEEN_NO ? SEEN_GONE : seen, 0);
+		return;
+	}
+	saw(p, p->pc - 1, SEEN_LATE, 0);
+	if (!give_up)
+		return;
+	p->settled |= bit;
+	p->monitors &= ~bit;
+	unlink_from(m, st, i, task);
+	signal_send(m, st, i, task, S_EXIT, R_TIMEOUT, 0);
+}
+
+/* True: its end has to be waited for. */
+static inline bool task_shut(struct model *m, struct state *st, int i, int k)
+{
+	struct proc *p = &st->procs[i];
+	int task = m->sc->steps[i][k].who;
+
+	if (p->settled & 1 << k)
+		return false;
+	unlink_from(m, st, i, task);
+	signal_send(m, st, i, task, S_EXIT, R_SHUTDOWN, 0);
+	if ((p->answered | p->failed) & 1 << k)
+		return false;
+	p->calling = SHUTTING;
+	return true;
+}
+
 /* Takes the process's next step, which can be taken. */
 static inline void step_take(struct model *m, struct state *st, int i)
 {
@@ -464,7 +544,13 @@ static inline void step_take(struct model *m, struct state *st, int i)
 
 	p->fresh = 0;
 	if (k == sc->len[i]) {
-		die(m, st, i, R_NORMAL);
+		if (is_task(sc, i) && !p->done) {
+			maker = spawner_of(sc, i, &at);
+			p->done = 1;
+			signal_send(m, st, i, maker, S_TASK, at, 0);
+		} else {
+			die(m, st, i, R_NORMAL);
+		}
 		return;
 	}
 	if (op_receives(s->op)) {
@@ -480,15 +566,23 @@ static inline void step_take(struct model *m, struct state *st, int i)
 		signal_send(m, st, i, s->who, S_REQUEST, k, 0);
 		return;
 	}
-	p->pc++;
 	maker = slot_maker(sc, i, s->slot);
+	if (s->op == OP_SHUTDOWN && task_shut(m, st, i, maker))
+		return;
+	p->pc++;
 	switch (s->op) {
-	case OP_SPAWN: case OP_SPAWN_LINK: case OP_SPAWN_MONITOR:
-		born(st, i, s->who, s->op == OP_SPAWN_LINK);
-		if (s->op == OP_SPAWN_MONITOR) {
+	case OP_SPAWN: case OP_SPAWN_LINK: case OP_SPAWN_MONITOR: case OP_TASK:
+		born(st, i, s->who, s->op == OP_SPAWN_LINK || s->op == OP_TASK);
+		if (s->op == OP_SPAWN_MONITOR || s->op == OP_TASK) {
 			p->monitors |= 1 << k;
 			st->procs[s->who].watched[i] |= 1 << k;
 		}
+		break;
+	case OP_AWAIT: case OP_YIELD:
+		task_ask(m, st, i, maker, s->op == OP_AWAIT);
+		break;
+	case OP_SHUTDOWN:
+		saw(p, k, task_end(p, maker), 0);
 		break;
 	case OP_SEND: case OP_ASK:
 		signal_send(m, st, i, s->who, S_MESSAGE, k, 0);
@@ -543,7 +637,7 @@ static inline void step_take(struct model *m, struct state *st, int i)
 		die(m, st, i, R_CRASH);
 		break;
 	case OP_SIGNAL:
-		signal_send(m, st, i, s->who, S_EXIT, s->reason, 0);
+		signal_send(m, st, i, s->who, S_EXIT, s->reason, s->who == i && p->trap);
 		break;
 	case OP_REGISTER:
 		if (st->owner[s->name] == NOBODY &&
@@ -559,7 +653,8 @@ static inline void step_take(struct model *m, struct state *st, int i)
 		st->owner[s->name] = NOBODY;
 		break;
 	case OP_WHEREIS:
-		p->seen[k] = st->owner[s->name] == NOBODY ? SEEN(SEEN_NONE, 0, 0) : SEEN(SEEN_PROCESS, st->owner[s->name], 0);
+		at = st->owner[s->name];
+		p->seen[k] = at == NOBODY ? SEEN(SEEN_NONE, 0, 0) : SEEN(SEEN_PROCESS, at, 0);
 		break;
 	case OP_TIMER:
 		p->armed |= 1 << k;
@@ -604,8 +699,8 @@ static inline bool step_safe(const struct model *m, const struct state *st, int 
 		return s->who != i && proc_safe(m, st, i);
 	case OP_RECV:
 		return mail_find(p, s) >= 0 && proc_safe(m, st, i);
-	case OP_SPAWN: case OP_SPAWN_LINK: case OP_SPAWN_MONITOR: case OP_MONITOR: case OP_LINK: case OP_CALL:
-	case OP_ANSWER: case OP_ALIAS: case OP_ALIAS_ONCE: case OP_TRAP: case OP_UNTRAP:
+	case OP_SPAWN: case OP_SPAWN_LINK: case OP_SPAWN_MONITOR: case OP_TASK: case OP_MONITOR: case OP_LINK:
+	case OP_CALL: case OP_ANSWER: case OP_ALIAS: case OP_ALIAS_ONCE: case OP_TRAP: case OP_UNTRAP:
 		return proc_safe(m, st, i);
 	}
 	return false;
@@ -705,6 +800,15 @@ static inline bool explore_steps(struct model *m, const struct state *st, int i)
 	}
 	if (p->life != ALIVE)
 		return false;
+	if (p->calling >= SHUTTING) {
+		if (p->calling == SHUT_KILLED)
+			return false;
+		next = *st;
+		next.procs[i].calling = SHUT_KILLED;
+		signal_send(m, &next, i, m->sc->steps[i][slot_maker(m->sc, i, s->slot)].who, S_EXIT, R_KILL, 0);
+		explore(m, &next);
+		return true;
+	}
 	if (p->calling) {
 		next = *st;
 		call_over(&next.procs[i], SEEN(SEEN_LATE, 0, 0));
@@ -821,8 +925,10 @@ static inline bool model_run(const struct scenario *sc, bool mote, unsigned int 
 			int op = sc->steps[i][k].op;
 
 			m->threats[i][k] = m->threats[i][k + 1];
-			if (op == OP_SIGNAL || op == OP_LINK || op == OP_SPAWN_LINK)
+			if (op == OP_SIGNAL || op == OP_LINK || op == OP_SPAWN_LINK || op == OP_TASK)
 				m->threats[i][k] |= 1 << sc->steps[i][k].who;
+			if (op == OP_AWAIT || op == OP_SHUTDOWN)
+				m->threats[i][k] |= 1 << sc->steps[i][slot_maker(sc, i, sc->steps[i][k].slot)].who;
 		}
 	}
 	explore(m, &st);

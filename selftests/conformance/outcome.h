@@ -2,7 +2,8 @@
 /*
  * outcome.h: what became of a scenario: how each process ended, and what its steps saw. As text:
  *	17 p0:normal 1=m1.0 3=tick p1:shutdown p2:?
- * p0's step 1 got the message that p1's step 0 sent. "?": nobody knows, the process was gone before it could be watched.
+ * p0's step 1 got the message that p1's step 0 sent. "?": nobody knows, the process was gone before it could be
+ * watched.
  */
 #ifndef CONFORMANCE_OUTCOME_H
 #define CONFORMANCE_OUTCOME_H

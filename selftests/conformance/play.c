@@ -5,8 +5,8 @@
  * SEED decides how long the processes dawdle between their steps; with MOTE_SEED the whole schedule is decided.
  *
  * The first process looks after all of them. It watches each before that takes its first step: one that was spawned
- * reports to it, and both it and its spawner wait until that is done. When nothing moves any more it gives a tick to the
- * first process of each scenario that waits in recv.
+ * reports to it, and both it and its spawner wait until that is done. When nothing moves any more it gives a tick to
+ * the first process of each scenario that waits in recv.
  */
 #include "outcome.h"
 #include "reason.h"
@@ -35,6 +35,8 @@ struct actor {
 	_Atomic bool busy;		/* waits for a time, or the first process: not for a tick */
 	_Atomic int nr_timers;
 	mote_timer timers[MAX_SLOTS], slots[MAX_SLOTS];
+	mote_task tasks[MAX_SLOTS];	/* ref.id 0: none, or settled */
+	bool has_tasks;
 	uint16_t seen[MAX_STEPS];
 };
 
@@ -92,6 +94,16 @@ static uint16_t message_seen(struct actor *a, const struct mote_msg *m)
 	return SEEN(SEEN_ODD, 0, 0);
 }
 
+/* What only those want who ask for the task. */
+static bool of_task(const struct actor *a, const struct mote_msg *m)
+{
+	for (int slot = 0; a->has_tasks && slot < MAX_SLOTS; slot++) {
+		if (a->tasks[slot].ref.id && mote_ref_equal(a->tasks[slot].ref, mote_msg_ref(m)))
+			return true;
+	}
+	return false;
+}
+
 struct wish {
 	struct actor *actor;
 	const struct step *step;
@@ -101,11 +113,18 @@ static bool wanted(const struct mote_msg *m, void *arg)
 {
 	const struct wish *wish = arg;
 
+	if (of_task(wish->actor, m))
+		return false;
 	switch (wish->step->pattern) {
 	case Q_MSG:
 		return m->type == T_MESSAGE || m->type == T_TICK;
 	case Q_FROM:
-		return (m->type == T_MESSAGE && ((struct message *)m->data)->from == wish->step->who) || m->type == T_TICK;
+		return m->type == T_TICK ||
+		       (m->type == T_MESSAGE && ((struct message *)m->data)->from == wish->step->who);
+	case Q_EXIT:
+		return m->type == MOTE_MSG_EXIT || m->type == T_TICK;
+	case Q_DOWN:
+		return m->type == MOTE_MSG_DOWN || m->type == T_TICK;
 	}
 	return m->type != T_GO && m->type != T_ACK;
 }
@@ -114,7 +133,7 @@ static struct mote_msg *take(struct actor *a, const struct step *s, mote_deadlin
 {
 	struct wish wish = { a, s };
 
-	switch (s->pattern) {
+	switch (a->has_tasks && s->pattern != Q_REF ? NR_PATTERNS : s->pattern) {
 	case Q_ANY:
 		return mote_receive(deadline);
 	case Q_EXIT:
@@ -145,7 +164,7 @@ static struct mote_msg *receive(struct actor *a, const struct step *s)
 		busy(a, false);
 		return m;
 	}
-	if (s->pattern == Q_ANY || s->pattern == Q_MSG || s->pattern == Q_FROM)
+	if (s->pattern == Q_ANY || s->pattern == Q_MSG || s->pattern == Q_FROM || (a->has_tasks && s->pattern != Q_REF))
 		return take(a, s, MOTE_FOREVER);
 	/* These can't take two kinds at once. */
 	for (;;) {
@@ -189,6 +208,7 @@ static void receive_step(struct actor *a, int k, struct asked *asked)
 }
 
 static void play_actor(void *arg);
+static int64_t play_task(void *arg);
 
 static void spawn_step(struct actor *a, const struct step *s)
 {
@@ -199,8 +219,14 @@ static void spawn_step(struct actor *a, const struct step *s)
 	};
 
 	busy(a, true);
-	if (!mote_pid_valid(mote_spawn_opts(&opts)))
+	if (s->op == OP_TASK) {
+		a->has_tasks = true;
+		a->tasks[s->slot] = mote_task_async(play_task, opts.arg);
+		if (!a->tasks[s->slot].ref.id)
+			abort();
+	} else if (!mote_pid_valid(mote_spawn_opts(&opts))) {
 		abort();
+	}
 	mote_msg_free(mote_receive_type(T_ACK, MOTE_FOREVER));
 	busy(a, false);
 }
@@ -230,6 +256,50 @@ static void call_step(struct actor *a, int k, mote_pid to, const struct message 
 	busy(a, false);
 	a->seen[k] = err ? SEEN(call_seen(err), 0, 0) : message_seen(a, reply);
 	mote_msg_free(reply);
+}
+
+static enum seen task_seen(int err)
+{
+	switch (err) {
+	case 0:
+		return SEEN_YES;
+	case -EPIPE:
+		return SEEN_GONE;
+	case -ETIMEDOUT: case -EAGAIN:
+		return SEEN_LATE;
+	}
+	return SEEN_ODD;
+}
+
+static void task_step(struct actor *a, int k, const struct step *s)
+{
+	mote_task *task = &a->tasks[s->slot];
+	struct mote_task_result result = { 0 };
+	mote_deadline deadline;
+	enum seen seen;
+	int err;
+
+	if (!task->ref.id) {
+		a->seen[k] = SEEN(SEEN_NONE, 0, 0);
+		return;
+	}
+	busy(a, true);
+	deadline = mote_in_us(chance(&a->dice) % 1500);
+	if (s->op == OP_AWAIT) {
+		err = mote_task_await(*task, NULL, deadline);
+		seen = task_seen(err);
+	} else if (s->op == OP_YIELD) {
+		err = mote_task_yield(*task, &result, deadline);
+		seen = task_seen(err);
+	} else {
+		err = mote_task_shutdown(*task, &result, deadline);
+		seen = !err ? SEEN_YES : err == -ESHUTDOWN || err == -EPIPE || err == -ESRCH ? SEEN_NO : SEEN_ODD;
+	}
+	busy(a, false);
+	mote_msg_free(result.m);
+	if (s->op != OP_YIELD || err != -EAGAIN)
+		task->ref.id = 0;
+	a->seen[k] = SEEN(seen, 0, 0);
 }
 
 static void timer_step(struct actor *a, int slot, mote_pid to, const struct message *message)
@@ -264,8 +334,11 @@ static void step_take(struct actor *a, int k, struct asked *asked)
 
 	name = name_of(a->play, s->name, buf);
 	switch (s->op) {
-	case OP_SPAWN: case OP_SPAWN_LINK: case OP_SPAWN_MONITOR:
+	case OP_SPAWN: case OP_SPAWN_LINK: case OP_SPAWN_MONITOR: case OP_TASK:
 		spawn_step(a, s);
+		break;
+	case OP_AWAIT: case OP_YIELD: case OP_SHUTDOWN:
+		task_step(a, k, s);
 		break;
 	case OP_ASK:
 		message.alias = a->refs[s->slot];
@@ -329,7 +402,8 @@ static void step_take(struct actor *a, int k, struct asked *asked)
 		break;
 	case OP_WHEREIS:
 		found = mote_whereis(name);
-		a->seen[k] = mote_pid_valid(found) ? SEEN(SEEN_PROCESS, proc_of(a->play, found), 0) : SEEN(SEEN_NONE, 0, 0);
+		a->seen[k] = !mote_pid_valid(found) ? SEEN(SEEN_NONE, 0, 0) :
+			     SEEN(SEEN_PROCESS, proc_of(a->play, found), 0);
 		break;
 	case OP_TIMER:
 		timer_step(a, s->slot, to, &message);
@@ -378,6 +452,12 @@ static void play_actor(void *arg)
 		dawdle(a);
 		step_take(a, k, &asked);
 	}
+}
+
+static int64_t play_task(void *arg)
+{
+	play_actor(arg);
+	return 0;
 }
 
 /* --- the first process --- */
@@ -491,14 +571,15 @@ static uint64_t switches(void)
 }
 
 /*
- * Whether nothing moves. All waited during the first look, at one time or another; whoever sent something before it waited
- * did so before the second look, and then its receiver either is no longer seen waiting, or was switched to.
+ * Whether nothing moves. All waited during the first look, at one time or another; whoever sent something before it
+ * waited did so before the second look, and then its receiver either is no longer seen waiting, or was switched to.
  */
 static bool settled(void)
 {
 	uint64_t before = switches();
 
-	return before && every_actor(timers_done) && every_actor(actor_waits) && every_actor(actor_waits) && switches() == before;
+	return before && every_actor(timers_done) && every_actor(actor_waits) && every_actor(actor_waits) &&
+	       switches() == before;
 }
 
 static void play_tick(struct play *play)

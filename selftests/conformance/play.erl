@@ -2,8 +2,8 @@
 %%
 %% Plays scenarios on the BEAM: play.c's twin. One virtual machine for all of them:
 %%	erl +S 2 -noshell -run play main MODULE
-%% reads lines "SEED SCENARIOS OUTCOMES" (two names of files), has the module (this one, or trees) play all scenarios of the one
-%% at once, writes the other, and prints "done".
+%% reads lines "SEED SCENARIOS OUTCOMES" (two names of files), has the module (this one, or trees) play all scenarios
+%% of the one at once, writes the other, and prints "done".
 -module(play).
 -export([main/1, play/2, actor/4]).
 
@@ -53,7 +53,7 @@ scenarios([["scenario", Id, N] | Lines]) ->
 spawners(Steps) ->
 	maps:from_list([{Child, P} || {P, Op, [{p, Child} | _]} <- Steps, spawns(Op)]).
 
-spawns(Op) -> Op =:= spawn orelse Op =:= spawn_link orelse Op =:= spawn_monitor.
+spawns(Op) -> Op =:= task orelse Op =:= spawn orelse Op =:= spawn_link orelse Op =:= spawn_monitor.
 
 process([$p | N]) -> list_to_integer(N).
 
@@ -119,7 +119,8 @@ settled(Watches) ->
 	Quiet = erlang:statistics(run_queue) =:= 0 andalso lists:all(fun timer_done/1, ets:tab2list(timers)) andalso
 		not lists:any(fun({Pid}) -> is_process_alive(Pid) end, ets:tab2list(timed)) andalso
 		process_info(self(), message_queue_len) =:= {message_queue_len, 0} andalso
-		lists:all(fun({_, _, Pid}) -> process_info(Pid, status) =:= {status, waiting} end, maps:values(Watches)) andalso
+		lists:all(fun({_, _, P}) -> process_info(P, status) =:= {status, waiting} end,
+			  maps:values(Watches)) andalso
 		erlang:statistics(run_queue) =:= 0,
 	erlang:system_flag(multi_scheduling, unblock),
 	Quiet.
@@ -137,13 +138,15 @@ outcome({Id, Procs, Steps, _}) ->
 
 actor(Id, P, Seed, How) ->
 	rand:seed(exsss, {Seed, Id, P}),
+	Answer = case How of task -> receive {task, Alias} -> Alias end; _ -> none end,
 	How =:= root orelse (first ! {born, Id, P, self()}),
 	receive go -> ok end,
 	Steps = maps:get(P, ets:lookup_element(pids, {steps, Id}, 2)),
 	lists:foldl(fun({Op, Args}, {K, A}) ->
 		dawdle(rand:uniform(8)),
 		{K + 1, step(Op, Args, K, A)}
-	end, {0, #actor{play = Id, self = P}}, Steps).
+	end, {0, #actor{play = Id, self = P}}, Steps),
+	Answer =:= none orelse (Answer ! {task_answer, Answer}).
 
 dawdle(1) -> erlang:yield();
 dawdle(2) -> erlang:yield(), erlang:yield();
@@ -180,6 +183,25 @@ step(Op, [{p, P} | Args], _, A) when Op =:= spawn; Op =:= spawn_link; Op =:= spa
 	case {Made, Args} of
 		{{_, Ref}, [{r, Slot}]} -> make(A, Slot, Ref);
 		_ -> A
+	end;
+step(task, [{p, P}, {r, Slot}], _, #actor{play = Id} = A) ->
+	{Pid, Ref} = spawn_opt(play, actor, [Id, P, rand:uniform(1 bsl 30), task],
+			       [link, {monitor, [{alias, reply_demonitor}, {tag, task_down}]}]),
+	Pid ! {task, Ref},
+	receive ack -> ok end,
+	make(A, Slot, {Pid, Ref});
+step(Op, [{r, Slot}], K, A) when Op =:= await; Op =:= yield; Op =:= shutdown ->
+	case ref(A, Slot) of
+		settled -> note(A, K, "none");
+		{Pid, Ref} ->
+			ets:insert(timed, {self()}),
+			Seen = task_step(Op, Pid, Ref, rand:uniform(2) - 1),
+			ets:delete(timed, self()),
+			note(A, K, Seen),
+			case Op =:= yield andalso Seen =:= "late" of
+				true -> A;
+				false -> make(A, Slot, settled)
+			end
 	end;
 step(send, [{p, P}], K, A) ->
 	pid(A, P) ! {m, A#actor.self, K, none},
@@ -218,8 +240,8 @@ step(wait, [What], K, A) ->
 	ets:delete(timed, self()),
 	received(A, K, Message);
 step(link, [{p, P}], _, A) ->
-	%% To a process that is not there link/1 says so at once, unless exits are trapped. Here it is a signal like any other,
-	%% behind those that are there already.
+	%% To a process that is not there link/1 says so at once, unless exits are trapped. Here it is a signal like
+	%% any other, behind those that are there already.
 	try link(pid(A, P)) catch error:noproc -> exit(self(), noproc), receive after 0 -> ok end end,
 	A;
 step(unlink, [{p, P}], _, A) ->
@@ -256,7 +278,43 @@ step(timer, [{p, P}, {r, Slot}], K, A) ->
 	make(A, Slot, Timer);
 step(cancel, [{r, Slot}], K, A) -> note(A, K, yes(erlang:cancel_timer(ref(A, Slot)) =/= false)).
 
-recv(_, any, Time) -> receive M -> M after Time -> none end;
+%% As Elixir's Task does it; but await gives up and does not exit, as mote's.
+task_step(shutdown, Pid, Ref, Time) ->
+	unlink(Pid),
+	Monitor = monitor(process, Pid),
+	exit(Pid, shutdown),
+	receive {'DOWN', Monitor, _, _, _} -> ok
+	after Time ->
+		exit(Pid, kill),
+		receive {'DOWN', Monitor, _, _, _} -> ok end
+	end,
+	demonitor(Ref, [flush]),
+	receive {task_answer, Ref} -> "yes" after 0 -> "no" end;
+task_step(Op, Pid, Ref, Time) ->
+	receive
+		{task_answer, Ref} -> "yes";
+		{task_down, Ref, _, _, _} -> "gone"
+	after Time ->
+		case Op of
+			yield -> "late";
+			await ->
+				demonitor(Ref, [flush]),
+				receive {task_answer, Ref} -> "yes"
+				after 0 ->
+					unlink(Pid),
+					exit(Pid, timeout),
+					"late"
+				end
+		end
+	end.
+
+%% The answers of tasks are for those that ask.
+recv(_, any, Time) ->
+	receive
+		tick -> tick;
+		M when element(1, M) =/= task_answer, element(1, M) =/= task_down -> M
+	after Time -> none
+	end;
 recv(_, msg, Time) ->
 	receive
 		{m, _, _, _} = M -> M;
@@ -301,6 +359,7 @@ reason({shutdown, 1}) -> "detail";
 reason({error, 5}) -> "error";
 reason({custom, 7}) -> "custom";
 reason({crash, Stack}) when is_list(Stack) -> "crash";
-reason(Reason) when Reason =:= normal; Reason =:= shutdown; Reason =:= kill; Reason =:= killed; Reason =:= noproc ->
+reason(Reason) when Reason =:= normal; Reason =:= shutdown; Reason =:= kill; Reason =:= killed; Reason =:= noproc;
+		    Reason =:= timeout ->
 	atom_to_list(Reason);
 reason(_) -> "odd".

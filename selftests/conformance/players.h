@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR GPL-2.0 */
 /*
- * players.h: programs that play scenarios: one on mote, started for each run, and one on the BEAM, started once. What goes
- * between is two files.
+ * players.h: programs that play scenarios: one on mote, started for each run, and one on the BEAM, started once. What
+ * goes between is two files.
  */
 #ifndef CONFORMANCE_PLAYERS_H
 #define CONFORMANCE_PLAYERS_H
@@ -19,7 +19,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define PATIENCE	60		/* seconds: only a hang lasts as long */
+#define PATIENCE	30		/* seconds: only a hang lasts as long */
 
 enum player { MOTE, MOTE_SEEDED, BEAM, NR_PLAYERS };
 

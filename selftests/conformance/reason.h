@@ -10,8 +10,9 @@
 static inline struct mote_reason reason_of(int reason)
 {
 	static const enum mote_reason_kind kinds[] = {
-		[R_NORMAL] = MOTE_NORMAL, [R_SHUTDOWN] = MOTE_SHUTDOWN, [R_DETAIL] = MOTE_SHUTDOWN, [R_KILL] = MOTE_KILL,
-		[R_KILLED] = MOTE_KILLED, [R_NOPROC] = MOTE_NOPROC, [R_ERROR] = MOTE_ERROR, [R_CUSTOM] = MOTE_CUSTOM,
+		[R_NORMAL] = MOTE_NORMAL, [R_SHUTDOWN] = MOTE_SHUTDOWN, [R_DETAIL] = MOTE_SHUTDOWN,
+		[R_KILL] = MOTE_KILL, [R_KILLED] = MOTE_KILLED, [R_NOPROC] = MOTE_NOPROC, [R_ERROR] = MOTE_ERROR,
+		[R_CUSTOM] = MOTE_CUSTOM, [R_TIMEOUT] = MOTE_TIMEOUT,
 	};
 	struct mote_reason r = { .kind = kinds[reason] };
 
@@ -46,6 +47,8 @@ static inline int reason_seen(const struct mote_reason *r)
 		return r->code == 7 ? R_CUSTOM : 15;
 	case MOTE_SIGNAL:
 		return R_CRASH;
+	case MOTE_TIMEOUT:
+		return R_TIMEOUT;
 	}
 	return 15;
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR GPL-2.0 */
 /*
- * scenario.h: the language of the scenarios, one line a step: "p1 link p0". Each process takes its steps in order; those
- * that nobody spawns are there from the beginning, and know each other. docs/conformance.md lists the steps.
+ * scenario.h: the language of the scenarios, one line a step: "p1 link p0". Each process takes its steps in order;
+ * those that nobody spawns are there from the beginning, and know each other. docs/conformance.md lists the steps.
  */
 #ifndef CONFORMANCE_SCENARIO_H
 #define CONFORMANCE_SCENARIO_H
@@ -18,10 +18,11 @@
 #define NOBODY		15
 
 enum op {
-	OP_SPAWN, OP_SPAWN_LINK, OP_SPAWN_MONITOR, OP_SEND, OP_SEND_NAME, OP_ASK, OP_ANSWER, OP_CALL,
-	OP_RECV, OP_POLL, OP_WAIT, OP_LINK, OP_UNLINK, OP_MONITOR, OP_MONITOR_NAME, OP_DEMONITOR, OP_FLUSH,
-	OP_ALIAS, OP_ALIAS_ONCE, OP_UNALIAS, OP_TRAP, OP_UNTRAP, OP_EXIT, OP_CRASH, OP_SIGNAL,
-	OP_REGISTER, OP_UNREGISTER, OP_WHEREIS, OP_TIMER, OP_CANCEL, NR_OPS
+	OP_SPAWN, OP_SPAWN_LINK, OP_SPAWN_MONITOR, OP_TASK, OP_AWAIT, OP_YIELD, OP_SHUTDOWN,
+	OP_SEND, OP_SEND_NAME, OP_ASK, OP_ANSWER, OP_CALL, OP_RECV, OP_POLL, OP_WAIT,
+	OP_LINK, OP_UNLINK, OP_MONITOR, OP_MONITOR_NAME, OP_DEMONITOR, OP_FLUSH, OP_ALIAS, OP_ALIAS_ONCE, OP_UNALIAS,
+	OP_TRAP, OP_UNTRAP, OP_EXIT, OP_CRASH, OP_SIGNAL, OP_REGISTER, OP_UNREGISTER, OP_WHEREIS, OP_TIMER, OP_CANCEL,
+	NR_OPS
 };
 
 /*
@@ -32,6 +33,8 @@ static const struct { const char *word, *form; } ops[NR_OPS] = {
 	[OP_SPAWN] = { "spawn", "p" },		[OP_SPAWN_LINK] = { "spawn_link", "p" },
 	[OP_SPAWN_MONITOR] = { "spawn_monitor", "pd" }, [OP_SEND] = { "send", "p" },
 	[OP_SEND_NAME] = { "send_name", "n" },	[OP_ASK] = { "ask", "ps" },
+	[OP_TASK] = { "task", "pd" },		[OP_AWAIT] = { "await", "s" },
+	[OP_YIELD] = { "yield", "s" },		[OP_SHUTDOWN] = { "shutdown", "s" },
 	[OP_ANSWER] = { "answer", "" },		[OP_CALL] = { "call", "p" },
 	[OP_RECV] = { "recv", "q" },		[OP_POLL] = { "poll", "q" },
 	[OP_WAIT] = { "wait", "q" },		[OP_LINK] = { "link", "p" },
@@ -46,10 +49,12 @@ static const struct { const char *word, *form; } ops[NR_OPS] = {
 	[OP_TIMER] = { "timer", "pd" },		[OP_CANCEL] = { "cancel", "s" },
 };
 
-enum reason { R_NORMAL, R_SHUTDOWN, R_DETAIL, R_KILL, R_KILLED, R_NOPROC, R_ERROR, R_CUSTOM, R_CRASH, NR_REASONS };
+enum reason {
+	R_NORMAL, R_SHUTDOWN, R_DETAIL, R_KILL, R_KILLED, R_NOPROC, R_ERROR, R_CUSTOM, R_CRASH, R_TIMEOUT, NR_REASONS
+};
 
 static const char *const reasons[NR_REASONS] = {
-	"normal", "shutdown", "detail", "kill", "killed", "noproc", "error", "custom", "crash",
+	"normal", "shutdown", "detail", "kill", "killed", "noproc", "error", "custom", "crash", "timeout",
 };
 
 /* Two, for processes with an even and an odd number: in Erlang a process has at most one. */
@@ -74,7 +79,7 @@ static inline bool op_receives(int op)
 
 static inline bool op_spawns(int op)
 {
-	return op <= OP_SPAWN_MONITOR;
+	return op <= OP_TASK;
 }
 
 /* Which step of process i made a slot; MAX_STEPS: none did. */
@@ -100,6 +105,14 @@ static inline int spawner_of(const struct scenario *sc, int child, int *at)
 		}
 	}
 	return NOBODY;
+}
+
+/* Whether it is spawned as a task. */
+static inline bool is_task(const struct scenario *sc, int child)
+{
+	int at, parent = spawner_of(sc, child, &at);
+
+	return parent != NOBODY && sc->steps[parent][at].op == OP_TASK;
 }
 
 /* The processes that i may name at step k: a set of bits. */
@@ -130,6 +143,8 @@ static inline bool slot_fits(int op, int maker)
 		return maker == OP_ALIAS || maker == OP_ALIAS_ONCE;
 	case OP_CANCEL:
 		return maker == OP_TIMER;
+	case OP_AWAIT: case OP_YIELD: case OP_SHUTDOWN:
+		return maker == OP_TASK;
 	}
 	return false;
 }

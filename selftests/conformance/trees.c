@@ -2,9 +2,9 @@
 /*
  * Plays trees of supervisors on mote:
  *	trees SEED < trees > outcomes
- * docs/conformance.md has the language. Each tree has a driver, the parent of its top supervisor, which takes one step of the
- * scenario whenever nothing moves any more. What happens is noted by those who do it: the functions that start children,
- * and the children that are told to stop.
+ * docs/conformance.md has the language. Each tree has a driver, the parent of its top supervisor, which takes one
+ * step of the scenario whenever nothing moves any more. What happens is noted by those who do it: the functions that
+ * start children, and the children that are told to stop.
  */
 #include "reason.h"
 
@@ -104,6 +104,9 @@ static bool odd(const struct node *n, const char *word, int start)
 static int child_start(void *arg, mote_pid *pid)
 {
 	struct node *n = arg;
+	struct mote_spawn_opts opts = {
+		.size = sizeof(opts), .fn = child_main, .arg = n, .flags = MOTE_LINK | MOTE_TRAP_EXIT,
+	};
 	int start = atomic_fetch_add(&n->starts, 1) + 1;
 
 	event(n->tree, " +%s", n->id);
@@ -111,9 +114,7 @@ static int child_start(void *arg, mote_pid *pid)
 		return -EIO;
 	if (odd(n, "ignore", start))
 		return MOTE_IGNORE;
-	n->pid = mote_spawn_opts(&(struct mote_spawn_opts){ .size = sizeof(struct mote_spawn_opts), .fn = child_main, .arg = n,
-							    .flags = MOTE_LINK | MOTE_TRAP_EXIT });
-	*pid = n->pid;
+	n->pid = *pid = mote_spawn_opts(&opts);
 	return mote_pid_valid(*pid) ? 0 : mote_errno();
 }
 
@@ -127,8 +128,8 @@ static void node_spec(struct node *n, struct mote_child_spec *spec)
 		.restart = !strcmp(n->restart, "permanent") ? MOTE_PERMANENT :
 			   !strcmp(n->restart, "transient") ? MOTE_TRANSIENT : MOTE_TEMPORARY,
 		.significant = !strcmp(n->manner, "significant"),
-		.shutdown_ms = !strcmp(n->manner, "brutal") ? MOTE_SHUTDOWN_BRUTAL : !strcmp(n->manner, "stubborn") ? 5 :
-			       MOTE_SHUTDOWN_INFINITY,
+		.shutdown_ms = !strcmp(n->manner, "brutal") ? MOTE_SHUTDOWN_BRUTAL :
+			       !strcmp(n->manner, "stubborn") ? 5 : MOTE_SHUTDOWN_INFINITY,
 	};
 }
 
@@ -192,7 +193,8 @@ static void sup_show(struct node *n)
 		else
 			event(n->tree, " %s:%d", children[i].id, at < 0 ? -1 : atomic_load(&n->tree->nodes[at].starts));
 	}
-	event(n->tree, " ]/%d/%d/%d/%d", (int)counts.specs, (int)counts.active, (int)counts.supervisors, (int)counts.workers);
+	event(n->tree, " ]/%d/%d/%d/%d", (int)counts.specs, (int)counts.active, (int)counts.supervisors,
+	      (int)counts.workers);
 	mote_free(children);
 }
 

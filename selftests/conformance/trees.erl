@@ -11,8 +11,8 @@ play(Lines, _) ->
 	Trees = trees(Lines),
 	Drivers = [spawn_monitor(fun() -> drive(T) end) || T <- Trees],
 	watch([Pid || {Pid, _} <- Drivers]),
-	Outcomes = [[element(1, T), [[" ", W] || {_, W} <- ets:select(events, [{{{element(1, T), '$1'}, '$2'}, [], [{{'$1', '$2'}}]}])],
-		     "\n"] || T <- Trees],
+	%% Ordered by when they were noted.
+	Outcomes = [[N, [[" ", W] || [W] <- ets:match(events, {{N, '_'}, '$1'})], "\n"] || {N, _, _} <- Trees],
 	[ets:delete(T) || T <- [events, now]],
 	Outcomes.
 
@@ -20,7 +20,8 @@ play(Lines, _) ->
 trees([]) -> [];
 trees([["tree", N] | Lines]) ->
 	{Body, [_ | Rest]} = lists:splitwith(fun(L) -> L =/= ["end"] end, Lines),
-	[{N, [{Id, [Kind | Words]} || [Kind, Id | Words] <- Body, Kind =/= "do"], [Step || ["do" | Step] <- Body]} | trees(Rest)].
+	[{N, [{Id, [Kind | Words]} || [Kind, Id | Words] <- Body, Kind =/= "do"], [Step || ["do" | Step] <- Body]} |
+	 trees(Rest)].
 
 %% Gives all that wait their next, whenever nothing moves.
 watch([]) -> ok;
@@ -34,7 +35,8 @@ watch(Drivers) ->
 
 settled() ->
 	erlang:system_flag(multi_scheduling, block),
-	Quiet = erlang:statistics(run_queue) =:= 0 andalso process_info(self(), message_queue_len) =:= {message_queue_len, 0},
+	Quiet = erlang:statistics(run_queue) =:= 0 andalso
+		process_info(self(), message_queue_len) =:= {message_queue_len, 0},
 	erlang:system_flag(multi_scheduling, unblock),
 	Quiet.
 
@@ -126,7 +128,8 @@ next() ->
 children({_, Nodes, _} = Tree) -> [children(Tree, Id) || {Id, ["sup" | _]} <- Nodes].
 
 children({N, _, _}, Id) ->
-	try {lists:sort([{C, Pid} || {C, Pid, _, _} <- supervisor:which_children(pid(N, Id))]), supervisor:count_children(pid(N, Id))}
+	Sup = pid(N, Id),
+	try {lists:sort([{C, Pid} || {C, Pid, _, _} <- supervisor:which_children(Sup)]), supervisor:count_children(Sup)}
 	catch exit:_ -> none
 	end.
 
@@ -166,7 +169,7 @@ init({{N, Nodes, _} = Tree, Id}) ->
 	["sup", _, Strategy, Intensity, Auto | _] = proplists:get_value(Id, Nodes),
 	{ok, {#{strategy => list_to_atom(Strategy), intensity => list_to_integer(Intensity), period => 3600,
 		auto_shutdown => list_to_atom(Auto)},
-	      [spec(Tree, Child) || {Child, [_, Parent | _] = Words} <- Nodes, Parent =:= Id, lists:last(Words) =:= "now"]}}.
+	      [spec(Tree, C) || {C, [_, Parent | _] = Words} <- Nodes, Parent =:= Id, lists:last(Words) =:= "now"]}}.
 
 spec({_, Nodes, _} = Tree, Id) ->
 	case proplists:get_value(Id, Nodes) of

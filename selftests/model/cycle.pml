@@ -11,7 +11,7 @@
  * nothing moves any more, nobody waits: so no circle goes unseen. With DEADLINES calls may also end by themselves.
  *
  * To be refuted: MARK_LIGHT (the mark is stored without a barrier), MARK_LATE (after the look), ONE_ROUND (what came back
- * is believed), NO_CHECK (the second time nobody looks for the request), OTHER_CALL (nor whether it is the same call).
+ * is believed), NO_CHECK (the second time nobody looks for the request).
  */
 #ifndef PROCESSES
 #define PROCESSES	3
@@ -116,9 +116,7 @@ inline probe(nr, turn)
 	:: WAITS(self) && turn ->
 		if
 		:: hop.at[turn % nr] / 4 == self &&
-#ifndef OTHER_CALL
 		   hop.at[turn % nr] % 4 == call[self] &&
-#endif
 #ifndef NO_CHECK
 		   has[self * PROCESSES + hop.at[turn - 1] / 4] == hop.at[turn - 1] % 4 &&
 #endif

@@ -14,7 +14,7 @@ static void async(uint64_t i)
 	int64_t n = (int64_t)i, value;
 	mote_task task = mote_task_async(twice, &n);
 
-	bench_check(mote_task_await(task, &value, mote_in_ms(5000)) == 0 && value == 2 * n, "the task's answer is right");
+	bench_check(!mote_task_await(task, &value, mote_in_ms(5000)) && value == 2 * n, "the task's answer is right");
 }
 
 static void bench_async(void *arg)

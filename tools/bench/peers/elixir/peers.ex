@@ -12,6 +12,18 @@ defmodule Peers do
   defp bench("async"), do: rate("async", fn -> Enum.each(1..@batch, &async/1) end)
   defp bench("async_stream"), do: rate("async_stream", fn -> @batch = stream(0) end)
 
+  defp bench("registry_lookup") do
+    {:ok, _} = Registry.start_link(keys: :unique, name: Bench)
+    Enum.each(1..@batch, fn key -> {:ok, _} = Registry.register(Bench, key, nil) end)
+    self = self()
+    rate("registry_lookup", fn -> @batch = found(@batch, self, 0) end)
+  end
+
+  defp bench("registry_enter") do
+    {:ok, _} = Registry.start_link(keys: :unique, name: Bench)
+    rate("registry_enter", fn -> Enum.each(1..@batch, fn _ -> guest() end) end)
+  end
+
   defp bench("version") do
     IO.puts("Elixir #{System.version()} (OTP #{:erlang.system_info(:otp_release)})")
   end
@@ -20,6 +32,31 @@ defmodule Peers do
     twice = 2 * n
     ^twice = Task.await(Task.async(fn -> 2 * n end), 5000)
   end
+
+  defp found(0, _, n), do: n
+
+  defp found(key, self, n) do
+    case Registry.lookup(Bench, key) do
+      [{^self, nil}] -> found(key - 1, self, n + 1)
+      _ -> found(key - 1, self, n)
+    end
+  end
+
+  defp guest do
+    {pid, ref} =
+      spawn_monitor(fn ->
+        {:ok, _} = Registry.register(Bench, "guest", nil)
+        [{pid, nil}] = Registry.lookup(Bench, "guest")
+        true = pid == self()
+      end)
+
+    receive do
+      {:DOWN, ^ref, _, ^pid, :normal} -> forgotten("guest")
+    end
+  end
+
+  # The registry may hear of an end later than others do.
+  defp forgotten(key), do: if(Registry.lookup(Bench, key) != [], do: forgotten(key))
 
   # Eight at a time; the answers come in the order of the items.
   defp stream(n) do

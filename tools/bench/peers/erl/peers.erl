@@ -42,6 +42,7 @@ bench("cast") -> cast();
 bench("supervise_exit") -> supervise();
 bench("supervisor_exit") -> supervisor_exit();
 bench("supervisor_tree") -> supervisor_tree();
+bench("registry_lookup") -> registry_lookup();
 bench("neighbour_" ++ Bad = Name) -> beside(Name, Bad);
 bench("neighbours_" ++ Bad = Name) -> beside(Name, Bad);
 bench("echo") -> echo();
@@ -106,6 +107,21 @@ seed(<<S:64, A:64, B:64, C:64, D:64, E:64, F:64, G:64>>)
 
 repeat(0, _) -> ok;
 repeat(N, F) -> F(), repeat(N - 1, F).
+
+%% --- names
+
+%% Who has a key: a table, as Erlang's own libraries do it.
+registry_lookup() ->
+    T = ets:new(registry, [set, named_table, protected, {read_concurrency, true}]),
+    [ets:insert(T, {K, self()}) || K <- lists:seq(1, 1000)],
+    rate("registry_lookup", 1000, fun() -> 1000 = found(1000, self(), 0) end).
+
+found(0, _, N) -> N;
+found(K, Self, N) ->
+    case ets:lookup(registry, K) of
+        [{K, Self}] -> found(K - 1, Self, N + 1);
+        _ -> found(K - 1, Self, N)
+    end.
 
 %% --- messages
 

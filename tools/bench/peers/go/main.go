@@ -96,6 +96,8 @@ var benchmarks = map[string]func(){
 	"supervisor_tree":  supervisorTree,
 	"async":            async,
 	"async_stream":     asyncStream,
+	"registry_lookup":  registryLookup,
+	"registry_enter":   registryEnter,
 	"version":          func() { fmt.Println(runtime.Version()) },
 }
 
