@@ -50,8 +50,8 @@ static bool serve_until(struct jobs *j)
 }
 
 /*
- * Commands and servers are killed at the step; before that one server is, with jobs under way, so that there is something
- * to put back. Then nobody is killed any more. Every job whose number was printed has been run, and the schedule's one.
+ * Commands and servers are killed at the step; before that one server is, with jobs under way, so that there is
+ * something to put back. Then nobody is killed any more. Every job whose number was printed has been run, and the schedule's one.
  */
 static bool survives(const char *step)
 {

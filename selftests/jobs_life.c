@@ -38,7 +38,8 @@ static void retries_and_buries(void)
 	char *p;
 
 	jobs_init(&j, "retries", jobs_program());
-	EXPECT_EQ(jobs_enqueue(&j, "default --attempts 4 --backoff 50ms -- sh -c 'date +%%s.%%N >>'$D/ran' ; echo no; exit 3'"), 1);
+	EXPECT_EQ(jobs_enqueue(&j, "default --attempts 4 --backoff 50ms -- "
+			       "sh -c 'date +%%s.%%N >>'$D/ran' ; echo no; exit 3'"), 1);
 	EXPECT_EQ(jobs_enqueue(&j, "default --attempts 1 -- /nowhere/to/be/found"), 2);
 	EXPECT_EQ(jobs_enqueue(&j, "default --attempts 1 -- sh -c 'kill -SEGV $$'"), 3);
 	EXPECT_EQ(jobs_enqueue(&j, "default --attempts 1 --timeout 100ms -- sh -c 'sleep 100 & wait'"), 4);
@@ -94,7 +95,8 @@ static void servers_end(void)
 	pid_t server, program;
 
 	jobs_init(&j, "ends", jobs_program());
-	EXPECT_EQ(jobs_enqueue(&j, "default --attempts 2 -- sh -c 'echo $$ >>'$D/ran'; [ -e '$D/done' ] || exec sleep 100'"), 1);
+	EXPECT_EQ(jobs_enqueue(&j, "default --attempts 2 -- "
+			       "sh -c 'echo $$ >>'$D/ran'; [ -e '$D/done' ] || exec sleep 100'"), 1);
 	server = jobs_serve(&j, "--lease 400ms");
 	EXPECT_LOG(&j, WAIT_FOR(jobs_lines(&j, "ran") == 1));
 	program = atoi(j.said);
@@ -188,7 +190,8 @@ static void wrong_commands(void)
 		"enqueue $D/db q --", "enqueue $D/db q -- ''", "enqueue $D/db '' -- true", "enqueue $D/db a:b -- true",
 		"enqueue $D/db q true", "enqueue $D/db q --attempts 0 -- true", "enqueue $D/db q --attempts 1x -- true",
 		"enqueue $D/db q --delay -5s -- true", "enqueue $D/db q --color red -- true", "list", "list $D/db odd",
-		"list $D/db dead more", "dead $D/db more", "show $D/db", "show $D/db x", "show $D/db 0", "retry $D/db", "cancel $D/db",
+		"list $D/db dead more", "dead $D/db more", "show $D/db", "show $D/db x", "show $D/db 0", "retry $D/db",
+		"cancel $D/db",
 		"prune $D/db", "cron", "cron $D/db", "cron add $D/db", "cron add $D/db '* * * * *' q", "cron remove $D/db",
 		"cron add $D/db '* * * *' q -- true", "cron add $D/db '60 * * * *' q -- true",
 		"cron add $D/db '* * 30 2 *' q -- true", "cron add $D/db '* * * * * *' q -- true",

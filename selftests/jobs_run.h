@@ -130,7 +130,8 @@ static inline pid_t jobs_serve(struct jobs *j, const char *options)
 	siginfo_t si = { .si_pid = 0 };
 	pid_t pid;
 
-	snprintf(command, sizeof(command), "%s exec %s serve %s/db --poll 20ms %s", j->environment, j->program, j->dir, options);
+	snprintf(command, sizeof(command), "%s exec %s serve %s/db --poll 20ms %s", j->environment, j->program,
+		 j->dir, options);
 	snprintf(log, sizeof(log), "%s/log", j->dir);
 	pid = child_start(argv, log);
 	for (int tries = 0; tries < 2000 && !si.si_pid && count_lines(jobs_file(j, "log"), ": queue ") == before; tries++) {

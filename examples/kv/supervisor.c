@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT OR GPL-2.0 */
 /*
  * The root of all others, and the first process, which waits for its end: without any of those below it the server
- * can't go on. Shards are their stores' business: they say here when they serve, and who wants to ask one waits here for
- * its pid.
+ * can't go on. Shards are their stores' business: they say here when they serve, and who wants to ask one waits here
+ * for its pid.
  */
 #include "kv.h"
 

@@ -351,6 +351,19 @@ static int unlink_from(struct scheduler *s, struct process *p, mote_pid peer)
 	return 0;
 }
 
+void link_dismiss(mote_pid pid, const struct mote_reason *reason)
+{
+	struct scheduler *s = runtime_enter("mote_unlink");
+	struct process *p = process_self(s);
+	struct signal *sig;
+
+	unlink_from(s, p, pid);
+	sig = process_absent(pid) ? NULL : signal_exit_new(s, NULL, process_pid(p), reason);
+	if (sig)
+		signal_send_pid(s, sig, pid, true);
+	process_leave(s);
+}
+
 int mote_unlink(mote_pid pid)
 {
 	struct scheduler *s = runtime_enter("mote_unlink");

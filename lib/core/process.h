@@ -503,6 +503,8 @@ void links_cut(struct scheduler *s, struct process *p, uint64_t seq);
 
 /* link.c */
 int link_add(struct scheduler *s, struct process *p, mote_pid peer);	/* 1: it was there and active */
+/* mote_unlink(), and an exit signal by the caller, who cannot end between the two: nobody is left behind alone. */
+void link_dismiss(mote_pid pid, const struct mote_reason *reason);
 void link_take(struct scheduler *s, struct process *p, struct signal *sig);
 bool link_broken(struct scheduler *s, struct process *p, mote_pid peer);	/* removes; true: it was active */
 void link_insert(struct process *p, struct signal *l);				/* takes l; l->msg.from: the peer */

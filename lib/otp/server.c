@@ -122,6 +122,11 @@ static _Noreturn void missing(const char *callback)
 	mote_exit(mote_reason_error(ENOSYS, callback));
 }
 
+static inline bool watched(const struct server *server)
+{
+	return server->extra && (server->extra->counting || server->extra->trace);
+}
+
 /* What the callback asked for. */
 static void settle(struct server *server)
 {
@@ -138,7 +143,8 @@ static void settle(struct server *server)
 		if (!server->ops->handle_continue)
 			missing("no handle_continue");
 		server->at = m;
-		sys_event(server, MOTE_SYS_CONTINUE, m);
+		if (unlikely(watched(server)))
+			sys_event(server, MOTE_SYS_CONTINUE, m);
 		enter(server->ops->handle_continue, server, m);
 		server->at = NULL;
 		mote_msg_free(m);
@@ -191,7 +197,7 @@ static void server_call(void *state, struct mote_from from, const struct mote_ms
 	timeout_end(server);
 	if (unlikely(!server->ops->handle_call))
 		missing("no handle_call");
-	if (unlikely(server->extra != NULL))
+	if (unlikely(watched(server)))
 		sys_event(server, MOTE_SYS_CALL, m);
 	server->at = m;
 	enter_call(server, from, m);
@@ -248,7 +254,7 @@ static void server_info(void *state, const struct mote_msg *m)
 	} else {
 		fn = server->ops->handle_info;
 	}
-	if (unlikely(server->extra != NULL))
+	if (unlikely(watched(server)))
 		sys_event(server, cast ? MOTE_SYS_CAST : MOTE_SYS_INFO, m);
 	if (unlikely(!fn)) {
 		runtime_log(MOTE_LOG_WARNING, "server " MOTE_PID_FMT " has no handle_info: a message of type %u is dropped",

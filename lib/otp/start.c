@@ -64,11 +64,8 @@ static void start_undo(mote_pid pid, bool link, bool kill)
 {
 	mote_ref gone;
 
-	if (kill) {
-		if (link)
-			mote_unlink(pid);
-		mote_exit_pid(pid, MOTE_REASON_KILL);
-	}
+	if (kill)
+		link_dismiss(pid, &MOTE_REASON_KILL);
 	gone = mote_monitor(pid);
 	if (gone.id)
 		mote_msg_free(mote_receive_ref(gone, MOTE_FOREVER));

@@ -41,10 +41,11 @@ static void separate(mote_task task)
 
 void task_give_up(mote_task task)
 {
-	separate(task);
-	mote_demonitor(task.ref, MOTE_FLUSH);
+	static const struct mote_reason timeout = { .kind = MOTE_TIMEOUT };
+
 	if (mote_pid_valid(task.pid))
-		mote_exit_pid(task.pid, (struct mote_reason){ .kind = MOTE_TIMEOUT });
+		link_dismiss(task.pid, &timeout);
+	mote_demonitor(task.ref, MOTE_FLUSH);
 }
 
 /* Then no timer has to be set for the wait. */
@@ -140,14 +141,14 @@ static int end(struct mote_task_result *result, uint32_t told, mote_deadline dea
 
 static int shut_down(struct mote_task_result *result, mote_deadline deadline)
 {
+	static const struct mote_reason shutdown = { .kind = MOTE_SHUTDOWN }, kill = { .kind = MOTE_KILL };
 	mote_pid pid = result->task.pid;
 	bool brutal = deadline.ns <= 0;
 
 	if (!mote_pid_valid(pid))
 		return end(result, MOTE_SHUTDOWN, MOTE_NOW);
-	mote_unlink(pid);
+	link_dismiss(pid, brutal ? &kill : &shutdown);
 	if (!brutal) {
-		mote_exit_pid(pid, MOTE_REASON_SHUTDOWN);
 		if (end(result, MOTE_SHUTDOWN, deadline) != -EAGAIN)
 			return result->err;
 	}
