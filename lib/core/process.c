@@ -493,7 +493,7 @@ static void report_abnormal(struct process *p, const struct mote_reason *reason)
 /* From here on p is dead: nothing is taken in, all who care are told. */
 static void process_bury(struct scheduler *s, struct process *p, const struct mote_reason *reason)
 {
-	struct signal *sig, *next;
+	struct signal *sig;
 	uint64_t old;
 
 	/* Before it is counted among the dead: whoever waits for all to be gone finds all reports sent. */
@@ -508,10 +508,7 @@ static void process_bury(struct scheduler *s, struct process *p, const struct mo
 	/* acq_rel: what was pushed is seen; who finds the inbox DEAD sees the process's names gone */
 	old = atomic_exchange_explicit(&p->task.inbox, TASK_DEAD, memory_order_acq_rel);
 	sig = old <= TASK_NUDGED ? NULL : (struct signal *)(uintptr_t)(old & TASK_POINTER);
-	for (; sig; sig = next) {
-		next = sig->next;
-		signal_undeliverable(s, sig, p->task.slot);
-	}
+	signals_undeliverable(s, sig, p->task.slot);
 	if (limited(p))
 		limit_close(s, p);
 	if (p->first)

@@ -248,6 +248,9 @@ void signal_unreachable(struct scheduler *s, struct signal *sig, mote_pid to);
 /* Takes sig, which was for a process that is gone: answers it as the dead do. */
 void signal_undeliverable(struct scheduler *s, struct signal *sig, uint32_t slot);
 
+/* Likewise a list, linked from the newest; in the order in which they were sent. */
+void signals_undeliverable(struct scheduler *s, struct signal *newest, uint32_t slot);
+
 static inline void mailbox_append(struct process *p, struct signal *sig)
 {
 	sig->next = NULL;

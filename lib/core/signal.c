@@ -85,7 +85,7 @@ struct signal *signal_down_new(struct scheduler *s, struct signal *reuse, mote_p
 	return sig;
 }
 
-static void undeliverable_all(struct scheduler *s, struct signal *newest, uint32_t slot)
+void signals_undeliverable(struct scheduler *s, struct signal *newest, uint32_t slot)
 {
 	struct signal *sig = newest, *next, *in_order = NULL;
 
@@ -110,7 +110,7 @@ bool signals_push(struct scheduler *s, struct signal *newest, struct signal *old
 			/* acquire: pairs with process_bury(); what the dead did comes before the noproc */
 			atomic_load_explicit(&p->task.inbox, memory_order_acquire);
 			oldest->next = NULL;
-			undeliverable_all(s, newest, to_slot);
+			signals_undeliverable(s, newest, to_slot);
 			return false;
 		}
 		oldest->next = old <= TASK_NUDGED ? NULL : (struct signal *)(uintptr_t)(old & TASK_POINTER);
