@@ -41,7 +41,7 @@ struct tree {
 	_Atomic bool ready;		/* the driver waits for its next */
 	/* Written by one process after the other, but for children that are killed together. */
 	_Atomic bool lock;
-	size_t length;
+	_Atomic size_t length;		/* the driver looks whether it grows */
 	char text[TEXT];
 };
 
@@ -204,17 +204,26 @@ static void next(struct tree *t)
 	mote_msg_free(mote_receive_type(T_NEXT, MOTE_FOREVER));
 }
 
-/* Twice: while a child is given time to stop, nothing moves either. By the time its supervisor answers that is over. */
+/*
+ * While a child is given time to stop, nothing moves either. By the time its supervisor answers that is over, though
+ * another one may be next: until nothing has happened since the last answers.
+ */
 static void snapshot(struct tree *t)
 {
-	next(t);
-	for (int i = 0; i < t->nr_nodes; i++) {
-		struct mote_child_info *children;
+	size_t before;
 
-		if (t->nodes[i].sup && mote_supervisor_which_children(t->nodes[i].pid, &children, MOTE_FOREVER) >= 0)
-			mote_free(children);
-	}
-	next(t);
+	do {
+		before = t->length;
+		next(t);
+		for (int i = 0; i < t->nr_nodes; i++) {
+			struct mote_child_info *children;
+
+			if (t->nodes[i].sup &&
+			    mote_supervisor_which_children(t->nodes[i].pid, &children, MOTE_FOREVER) >= 0)
+				mote_free(children);
+		}
+		next(t);
+	} while (t->length != before);
 	for (int i = 0; i < t->nr_nodes; i++) {
 		if (t->nodes[i].sup)
 			sup_show(&t->nodes[i]);

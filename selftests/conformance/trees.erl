@@ -102,11 +102,19 @@ result({error, already_present}) -> "=present";
 result({error, {already_started, _}}) -> "=started";
 result({error, _}) -> "=failed".
 
-%% Twice: while a child is given time to stop, nothing moves either. By the time its supervisor answers that is over.
-snapshot(Tree) ->
+%% While a child is given time to stop, nothing moves either. By the time its supervisor answers that is over, though
+%% another one may be next: until nothing has happened since the last answers.
+settle({N, _, _} = Tree, Before) ->
 	next(),
 	children(Tree),
 	next(),
+	case starts(N, events) of
+		Before -> ok;
+		After -> settle(Tree, After)
+	end.
+
+snapshot(Tree) ->
+	settle(Tree, starts(element(1, Tree), events)),
 	{N, Nodes, _} = Tree,
 	[case children(Tree, Id) of
 		none -> ok;
@@ -133,7 +141,9 @@ children({N, _, _}, Id) ->
 	catch exit:_ -> none
 	end.
 
-event(N, Word) -> ets:insert(events, {{N, erlang:unique_integer([monotonic])}, Word}).
+event(N, Word) ->
+	ets:insert(events, {{N, erlang:unique_integer([monotonic])}, Word}),
+	ets:update_counter(now, {starts, N, events}, 1, {{starts, N, events}, 0}).
 
 pid(N, Id) ->
 	case ets:lookup(now, {N, Id}) of
