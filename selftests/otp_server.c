@@ -4,6 +4,7 @@
 
 #include <mote/server.h>
 #include <mote/sys.h>
+#include <pthread.h>
 
 enum { INCR = 1, GET, LATER, ANSWER_NOW, EXIT_WITH, RETURN_EXIT, CRASH, CONTINUE, IDLE, IDLE_LONG, TOLD, WAIT, KEEP };
 
@@ -485,6 +486,31 @@ static void orphans(void)
 	orphan(MOTE_TRAP_EXIT, true);
 }
 
+static void *foreign_exit(void *pid)
+{
+	mote_exit_pid(*(mote_pid *)pid, MOTE_REASON_NORMAL);
+	return NULL;
+}
+
+/* A server without a parent has none among foreign threads, either. */
+static void nobodys_child(void)
+{
+	mote_ref ref;
+	mote_pid pid = start_watched(MOTE_TRAP_EXIT, &ref);
+	pthread_t thread;
+
+	EXPECT_EQ(pthread_create(&thread, NULL, foreign_exit, &pid), 0);
+	EXPECT_EQ(pthread_join(thread, NULL), 0);
+	EXPECT(log_is(pid, "ixc"));
+	EXPECT_EQ(mote_sys_suspend(pid, PATIENCE), 0);
+	EXPECT_EQ(pthread_create(&thread, NULL, foreign_exit, &pid), 0);
+	EXPECT_EQ(pthread_join(thread, NULL), 0);
+	EXPECT_EQ(mote_sys_resume(pid, PATIENCE), 0);
+	EXPECT(log_is(pid, "ixcxc"));
+	put_down(pid);
+	EXPECT(got_down(ref, pid, MOTE_KILLED));
+}
+
 static void stops(void)
 {
 	mote_ref ref;
@@ -668,6 +694,7 @@ int main(void)
 	selftest_process_opts("terminate runs when it should, and only then", last_words, SCHEDULERS(2));
 	selftest_process("a crash ends in terminate, too", crashes);
 	selftest_process_opts("a parent's end", orphans, SCHEDULERS(2));
+	selftest_process("an exit signal from nobody is not a parent's", nobodys_child);
 	selftest_process("stop waits for the end", stops);
 	selftest_process("callbacks that are missing", no_callbacks);
 	selftest_process("an idle server has no stack", idle);

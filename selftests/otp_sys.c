@@ -95,19 +95,6 @@ static void states(void)
 	EXPECT_EQ(mote_sys_get_state(pid, &b, &size, PATIENCE), -ESRCH);
 }
 
-static void opaque(void)
-{
-	static const struct mote_server_ops ops = { .size = sizeof(ops), .state_size = 8, .flags = MOTE_SERVER_OPAQUE };
-	mote_pid pid;
-	char state[8];
-	size_t size = sizeof(state);
-
-	EXPECT_EQ(mote_server_start(&ops, NULL, NULL, &pid), 0);
-	EXPECT_EQ(mote_sys_get_state(pid, state, &size, PATIENCE), -EOPNOTSUPP);
-	EXPECT_EQ(mote_sys_replace_state(pid, "12345678", 8, PATIENCE), -EOPNOTSUPP);
-	put_down(pid);
-}
-
 static bool status_says(mote_pid pid, const char *what)
 {
 	struct mote_msg *m = NULL;
@@ -284,6 +271,21 @@ static void code_changes(void)
 	EXPECT_EQ(mote_sys_get_state(pid, &b, &size, PATIENCE), 0);
 	EXPECT_EQ(size, sizeof(b));
 	EXPECT(!strcmp(b.name, "second"));
+	put_down(pid);
+}
+
+static void opaque(void)
+{
+	static const struct mote_server_ops ops = { .size = sizeof(ops), .state_size = 8, .flags = MOTE_SERVER_OPAQUE };
+	mote_pid pid;
+	char state[8];
+	size_t size = sizeof(state);
+
+	EXPECT_EQ(mote_server_start(&ops, NULL, NULL, &pid), 0);
+	EXPECT_EQ(mote_sys_get_state(pid, state, &size, PATIENCE), -EOPNOTSUPP);
+	EXPECT_EQ(mote_sys_replace_state(pid, "12345678", 8, PATIENCE), -EOPNOTSUPP);
+	EXPECT_EQ(mote_sys_suspend(pid, PATIENCE), 0);
+	EXPECT_EQ(mote_sys_change_code(pid, &box2.ops, NULL, PATIENCE), -EOPNOTSUPP);
 	put_down(pid);
 }
 

@@ -519,6 +519,47 @@ static void storm(void)
 		mote_msg_free(mote_receive_ref(ref[i], MOTE_FOREVER));
 }
 
+static _Atomic bool streaming;
+
+static int64_t sleeps(void *item)
+{
+	(void)item;
+	mote_sleep(MOTE_FOREVER);
+	return 0;
+}
+
+static void streaming_owner(void *arg)
+{
+	struct numbers numbers = { .n = 200 };
+	struct mote_task_stream *stream = stream_of(sleeps, &numbers, 200);
+	struct mote_task_result r;
+
+	(void)arg;
+	atomic_store(&streaming, true);
+	mote_task_stream_next(stream, &r, MOTE_FOREVER);
+}
+
+/* Killed while it starts them: each task ends with it, the one that is just being started, too. */
+static void race_owner(void)
+{
+	uint64_t random = test_seed();
+	mote_ref ref;
+	mote_pid pid;
+
+	for (unsigned long i = 0; i < test_rounds(1500); i++) {
+		atomic_store(&streaming, false);
+		pid = mote_spawn_monitor(streaming_owner, NULL, &ref);
+		while (!atomic_load(&streaming))
+			mote_yield();
+		test_spin(test_random(&random) % 60000);
+		mote_exit_pid(pid, MOTE_REASON_KILL);
+		mote_msg_free(mote_receive_ref(ref, PATIENCE));
+		while (!mote_pid_equal(mote_process_next(MOTE_NOBODY), mote_self()) ||
+		       mote_pid_valid(mote_process_next(mote_self())))
+			mote_sleep(mote_in_us(100));
+	}
+}
+
 int main(void)
 {
 	selftest_process("results in order", in_order);
@@ -536,5 +577,6 @@ int main(void)
 	selftest_process("only the owner may take results", only_the_owner);
 	selftest_process("options that cannot be", bad_options);
 	selftest_process("streams in a storm", storm);
+	selftest_process_opts("race: kill against the start of tasks: none is left behind", race_owner, SCHEDULERS(2));
 	return selftest_done();
 }

@@ -113,7 +113,7 @@ struct mote_server_opts {
 	size_t stack_size;		/* of callbacks */
 	const char *label;		/* shown to people; must outlive the server */
 	int64_t timeout_ms;		/* for init; 0: none. It is killed then. */
-	struct mote_msg **why;		/* gives, if not NULL and the start fails with -EPIPE or init's error: the DOWN with the reason */
+	struct mote_msg **why;		/* gives, if not NULL and the start fails with -EPIPE: the DOWN with the reason */
 };
 
 /*

@@ -58,8 +58,8 @@ MOTE_API int mote_sys_trace(mote_pid pid, void (*fn)(const struct mote_sys_event
 			    mote_deadline deadline);
 
 /*
- * Gives a suspended server other callbacks: ops->code_change fills the new state. -EBUSY: it is not suspended; what
- * code_change says. Follows sys:change_code/5.
+ * Gives a suspended server other callbacks: ops->code_change fills the new state. -EBUSY: it is not suspended; -EOPNOTSUPP:
+ * it is no plain server, but a supervisor, agent, state machine or event manager; what code_change says. Follows sys:change_code/5.
  */
 MOTE_API int mote_sys_change_code(mote_pid pid, const struct mote_server_ops *ops, void *arg, mote_deadline deadline);
 

@@ -182,13 +182,19 @@ static bool is_readable(int fd)
 	return mote_fd_wait(fd, MOTE_FD_IN, MOTE_NOW) > 0;
 }
 
+static bool is_reading(const struct mote_msg *m, void *unused)
+{
+	(void)unused;
+	return m->type == PROGRAM_READ && port_is_here(m->from.node);
+}
+
 /*
  * When the program has ended, what it has printed is in the pipes, and no more than they hold: what comes later is of
  * others that have them still.
  */
 static void reader(void *arg)
 {
-	struct mote_msg *m = mote_receive_type(PROGRAM_READ, MOTE_FOREVER);
+	struct mote_msg *m = mote_receive_match(is_reading, NULL, MOTE_FOREVER);
 	struct reader r = { .reading = m->data };
 	bool finish = false;
 
@@ -392,6 +398,14 @@ static _Noreturn void keeper_keep(struct keeper *k)
 	}
 }
 
+/* Orders hold addresses: those of another node are none. */
+static bool is_order_or_end(const struct mote_msg *m, void *arg)
+{
+	if (mote_msg_down(m))
+		return mote_ref_equal(mote_msg_ref(m), *(mote_ref *)arg);
+	return m->type == PROGRAM_ORDER && port_is_here(m->from.node) && mote_msg_from(m).ref.id;
+}
+
 static void program_keeper(void *arg)
 {
 	struct mote_process_info self = { .size = sizeof(self) };
@@ -409,7 +423,7 @@ static void program_keeper(void *arg)
 	}
 	if (!k || !k->caller.id || mote_defer(raw_close, k))
 		mote_exit(mote_reason_error(ENOMEM, NULL));
-	m = mote_receive(MOTE_FOREVER);
+	m = mote_receive_match(is_order_or_end, &k->caller, MOTE_FOREVER);
 	from = mote_msg_from(m);
 	if (!from.ref.id)		/* its caller was gone before it could ask */
 		return;

@@ -188,7 +188,7 @@ static void server_call(void *state, struct mote_from from, const struct mote_ms
 	if (unlikely(m->type >= MOTE_MSG_SYSTEM && m->type < SYSTEM_END)) {
 		if (m->type != SYSTEM_START && server->started)
 			sys_handle(server, from, m);
-		else if (!server->ops && start_valid(m))
+		else if (m->type == SYSTEM_START && !server->ops && start_valid(m))
 			begin(server, from, m);
 		return;
 	}
@@ -223,11 +223,12 @@ static bool timeout_due(struct server *server, const struct mote_msg *m)
 	return true;
 }
 
-static bool from_parent(const struct server *server, const struct mote_msg *m)
+bool server_parent_ended(const struct server *server, const struct mote_msg *m)
 {
 	const struct mote_exit_info *exit = mote_msg_exit(m);
 
-	return exit && mote_pid_equal(exit->pid, server->parent);
+	/* Foreign threads are nobody, too. */
+	return exit && mote_pid_valid(server->parent) && mote_pid_equal(exit->pid, server->parent);
 }
 
 static void server_info(void *state, const struct mote_msg *m)
@@ -241,7 +242,7 @@ static void server_info(void *state, const struct mote_msg *m)
 	if (unlikely(m->type == SYSTEM_TIMEOUT)) {
 		if (!timeout_due(server, m))
 			return;
-	} else if (unlikely(m->type == MOTE_MSG_EXIT && from_parent(server, m))) {
+	} else if (unlikely(m->type == MOTE_MSG_EXIT && server_parent_ended(server, m))) {
 		server_end(server, &mote_msg_exit(m)->reason);
 	} else {
 		timeout_end(server);

@@ -87,6 +87,9 @@ struct server_extra *server_extra(struct server *server);
 /* format_status: as snprintf(), size > 0; 0 and "" without it. */
 int server_format(struct server *server, char *buf, size_t size);
 
+/* m is the EXIT of its parent, which it follows. */
+bool server_parent_ended(const struct server *server, const struct mote_msg *m);
+
 /* Ends the server from outside of its callbacks, with terminate. The reason's data lives until the process does not. */
 _Noreturn void server_end(struct server *server, const struct mote_reason *reason);
 

@@ -264,12 +264,8 @@ static void give_status(struct server *server, struct mote_from from)
 
 static bool is_for_suspended(const struct mote_msg *m, void *arg)
 {
-	const struct server *server = arg;
-	const struct mote_exit_info *exit = mote_msg_exit(m);
-
-	if (exit)
-		return mote_pid_equal(exit->pid, server->parent);
-	return m->type >= MOTE_MSG_SYSTEM && m->type < SYSTEM_END && m->type != SYSTEM_TIMEOUT && mote_msg_from(m).ref.id;
+	return server_parent_ended(arg, m) ||
+	       (m->type >= MOTE_MSG_SYSTEM && m->type < SYSTEM_END && m->type != SYSTEM_TIMEOUT && mote_msg_from(m).ref.id);
 }
 
 /* Until it is resumed: what else comes stays in the mailbox, in its order. */
@@ -351,6 +347,9 @@ static int change_code(struct server *server, const struct mote_msg *m)
 	if (m->size != sizeof(request) || !port_is_here(m->from.node))
 		return -EINVAL;
 	memcpy(&request, m->data, sizeof(request));
+	/* A behaviour's engine state is not for the callbacks of its users. */
+	if (server->ops->flags & MOTE_SERVER_OPAQUE || (server->extra && server->extra->shown))
+		return -EOPNOTSUPP;
 	if (!server->extra || !server->extra->suspended)
 		return -EBUSY;
 	state = mote_alloc(request.ops->state_size ? request.ops->state_size : 1);

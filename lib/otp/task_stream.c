@@ -191,21 +191,22 @@ static struct running *running_find(struct mote_task_stream *stream, const struc
 	return i == NONE ? NULL : &stream->running[i];
 }
 
-static int spawn_one(struct mote_task_stream *stream, mote_pid *pid)
+/* The caller may end in process_leave(): by then r has the task, for stream_orphan(). */
+static int spawn_one(struct mote_task_stream *stream, struct running *r)
 {
 	struct scheduler *s;
 	struct signal *request;
 	int err = -ENOMEM;
 
 	if (mote_pid_valid(stream->o.supervisor))
-		return task_supervised(stream->o.supervisor, &stream->task, stream->ref, false, pid, MOTE_FOREVER);
+		return task_supervised(stream->o.supervisor, &stream->task, stream->ref, false, &r->pid, MOTE_FOREVER);
 	s = runtime_enter("mote_task_stream_next");
 	request = task_ask(s, &stream->task);
 	if (likely(request)) {
-		((struct ask *)request->payload)->tag = stream->free;
+		((struct ask *)request->payload)->tag = (uint32_t)(r - stream->running);
 		request->ref = stream->ref.id;
 		request->ref_slot = stream->ref.slot;
-		err = task_spawn(s, &stream->task, request, 0, false, (void *)stream->o.fn, pid);
+		err = task_spawn(s, &stream->task, request, 0, false, (void *)stream->o.fn, &r->pid);
 	}
 	process_leave(s);
 	return err;
@@ -216,7 +217,6 @@ static int start_one(struct mote_task_stream *stream, struct mote_task_result *r
 {
 	struct running *r;
 	void *item = NULL;
-	mote_pid pid;
 	int err;
 
 	if (done_grow(stream))
@@ -226,13 +226,13 @@ static int start_one(struct mote_task_stream *stream, struct mote_task_result *r
 		return 1;
 	}
 	stream->task.arg = item;
-	err = spawn_one(stream, &pid);
+	r = running_add(stream);
+	err = spawn_one(stream, r);
 	if (err) {
+		running_remove(stream, r);
 		*result = (struct mote_task_result){ .item = item, .err = err };
 		return err;
 	}
-	r = running_add(stream);
-	r->pid = pid;
 	r->item = item;
 	r->position = stream->started++;
 	r->deadline = stream->o.timeout_ms > 0 ? clock_coarse() + COARSE_NS + stream->o.timeout_ms * 1000000 :
