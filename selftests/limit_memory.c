@@ -39,6 +39,8 @@ void *malloc(size_t size)
 
 void *calloc(size_t n, size_t size)
 {
+	if (no_tables)
+		errno = ENOMEM;		/* glibc asserts that, when it makes a thread meanwhile */
 	return fails() || no_tables ? NULL : __libc_calloc(n, size);
 }
 

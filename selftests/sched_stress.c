@@ -219,7 +219,8 @@ static void ask(struct actor *a, mote_pid p)
 		EXPECT(m && m->type == ANSWER && *(uint32_t *)m->data == n * 3);
 		mote_msg_free(m);
 	} else {
-		EXPECT(err == -ETIMEDOUT || err == -ESRCH || err == -EPIPE);
+		/* Random calls come in circles, too. */
+		EXPECT(err == -ETIMEDOUT || err == -ESRCH || err == -EPIPE || err == -EDEADLK);
 	}
 }
 
