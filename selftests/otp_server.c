@@ -511,6 +511,21 @@ static void nobodys_child(void)
 	EXPECT(got_down(ref, pid, MOTE_KILLED));
 }
 
+static void left_alive(void)
+{
+	struct mote_server_opts opts = { .size = sizeof(opts), .flags = MOTE_TRAP_EXIT };
+	mote_pid pid;
+
+	atomic_store(&terminated, 0);
+	EXPECT_EQ(mote_server_start(&counter.ops, NULL, &opts, &pid), 0);
+}
+
+static void after_the_stop(void)
+{
+	EXPECT_EQ(atomic_load(&terminated), 1);
+	EXPECT_EQ(atomic_load(&terminated_kind), MOTE_SHUTDOWN);
+}
+
 static void stops(void)
 {
 	mote_ref ref;
@@ -696,6 +711,8 @@ int main(void)
 	selftest_process_opts("a parent's end", orphans, SCHEDULERS(2));
 	selftest_process("an exit signal from nobody is not a parent's", nobodys_child);
 	selftest_process("stop waits for the end", stops);
+	selftest_process("the runtime stops with a server alive that has no parent", left_alive);
+	selftest_case("it has ended by way of terminate", after_the_stop);
 	selftest_process("callbacks that are missing", no_callbacks);
 	selftest_process("an idle server has no stack", idle);
 	selftest_process_opts("a collection of requests", collection, SCHEDULERS(2));

@@ -286,6 +286,10 @@ static void opaque(void)
 	EXPECT_EQ(mote_sys_replace_state(pid, "12345678", 8, PATIENCE), -EOPNOTSUPP);
 	EXPECT_EQ(mote_sys_suspend(pid, PATIENCE), 0);
 	EXPECT_EQ(mote_sys_change_code(pid, &box2.ops, NULL, PATIENCE), -EOPNOTSUPP);
+	EXPECT_EQ(mote_sys_resume(pid, PATIENCE), 0);
+	mote_cast(pid, TOLD, NULL, 0);
+	EXPECT_EQ(mote_call(pid, GET, NULL, 0, NULL, mote_in_ms(5)), -ETIMEDOUT);
+	EXPECT(mote_alive(pid));
 	put_down(pid);
 }
 

@@ -59,7 +59,11 @@ struct mote_server_ops {
 	unsigned int flags;	/* MOTE_SERVER_OPAQUE */
 };
 
-#define MOTE_SERVER_OPAQUE 1	/* the state is not to be had, or replaced, by mote/sys.h */
+/*
+ * The state is not to be had, or replaced, by mote/sys.h, nor the code changed; and messages for which there is no callback
+ * are logged and dropped, whatever they are. For servers that others' mistakes must not end.
+ */
+#define MOTE_SERVER_OPAQUE 1
 
 /*
  * The same with checked types, for C: MOTE_SERVER(counter, struct counter, .handle_call = counter_call) defines `counter`,

@@ -24,8 +24,8 @@ enum taken { TAKEN, REFUSED, FORBIDDEN };
 
 static bool slot_known(uint32_t slot)
 {
-	/* relaxed: process_lookup() looks again where it matters */
-	return slot < atomic_load_explicit(&process_table_used, memory_order_relaxed);
+	/* acquire: pairs with take_fresh(): the inbox of one that never was is dead */
+	return slot < atomic_load_explicit(&process_table_used, memory_order_acquire);
 }
 
 /* The bytes of the record's body, wherever they are. */

@@ -117,7 +117,10 @@ static bool take_fresh(struct slots *slots)
 	n = table_max - used < FRESH_RUN ? table_max - used : FRESH_RUN;
 	if (!n || !table_open(used + n))
 		return false;
-	/* release: whoever walks over the slots finds them open */
+	/* Another node may name any of them: what is sent there finds nobody. */
+	for (uint32_t i = used; i < used + n; i++)
+		atomic_store_explicit(&process_table[i].task.inbox, TASK_DEAD, memory_order_relaxed);
+	/* release: whoever walks over the slots finds them open, and dead */
 	atomic_store_explicit(&process_table_used, used + n, memory_order_release);
 	slots->fresh = used;
 	slots->fresh_end = used + n;
@@ -155,7 +158,6 @@ static struct process *slot_from(struct slots *slots)
 		return NULL;
 	p = &process_table[slots->fresh];
 	p->task.slot = slots->fresh++;
-	atomic_store_explicit(&p->task.inbox, TASK_DEAD, memory_order_relaxed);
 	return p;
 }
 

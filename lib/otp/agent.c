@@ -81,7 +81,7 @@ static int agent_init(void *state, void *arg)
 static const struct order *order_of(const struct mote_msg *m)
 {
 	if (m->type == AGENT_ORDER && m->size >= sizeof(struct order) &&
-	    (port_is_here(m->from.node) || !mote_pid_valid(m->from)))
+	    (port_is_here(m->from.node) || !m->from.node))
 		return m->data;
 	runtime_log(MOTE_LOG_WARNING, "agent " MOTE_PID_FMT ": a message of type %#x is dropped",
 		    MOTE_PID_ARG(mote_self()), m->type);

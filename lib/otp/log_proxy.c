@@ -263,8 +263,10 @@ static void proxy_gone(void *arg)
 	(void)arg;
 	/* Pids of a runtime that has been stopped may be others' in the next one. */
 	lock_take(&lock);
-	if (mote_pid_equal(pid, mote_self()))
+	if (mote_pid_equal(pid, mote_self())) {
 		pid = MOTE_NOBODY;
+		atomic_store_explicit(&queued, 0, memory_order_relaxed);
+	}
 	lock_drop(&lock);
 	atomic_fetch_sub(&log_proxies, 1);
 }
@@ -273,6 +275,13 @@ static void proxy_gone(void *arg)
 static bool alone(void)
 {
 	return process_count() <= atomic_load(&log_proxies) + atomic_load(&log_writers);
+}
+
+/* Addresses of another node mean nothing here. A foreign thread of ours is of no node. */
+static bool is_ours(const struct mote_msg *m)
+{
+	return (port_is_here(m->from.node) || !m->from.node) &&
+	       m->size >= (m->type == LOG_EVENT ? sizeof(struct distant) : sizeof(struct ended));
 }
 
 static void log_proxy(void *arg)
@@ -294,6 +303,10 @@ static void log_proxy(void *arg)
 			return;
 		if (!m)
 			continue;
+		if ((m->type == LOG_EVENT || m->type == LOG_ENDED) && !is_ours(m)) {
+			mote_msg_free(m);
+			continue;
+		}
 		if (m->type == LOG_EVENT || m->type == LOG_ENDED)
 			atomic_fetch_sub_explicit(&queued, 1, memory_order_relaxed);
 		if (m->type == LOG_EVENT)

@@ -122,6 +122,15 @@ static _Noreturn void missing(const char *callback)
 	mote_exit(mote_reason_error(ENOSYS, callback));
 }
 
+/* The library's own servers are not ended by a stranger's mistake. */
+static void refuse(const struct server *server, const struct mote_msg *m, const char *callback)
+{
+	if (!(server->ops->flags & MOTE_SERVER_OPAQUE))
+		missing(callback);
+	runtime_log(MOTE_LOG_WARNING, "server " MOTE_PID_FMT " has %s: a message of type %u is dropped",
+		    MOTE_PID_ARG(mote_self()), callback, m->type);
+}
+
 static inline bool watched(const struct server *server)
 {
 	return server->extra && (server->extra->counting || server->extra->trace);
@@ -195,8 +204,10 @@ static void server_call(void *state, struct mote_from from, const struct mote_ms
 	if (unlikely(!server->started))
 		return;
 	timeout_end(server);
-	if (unlikely(!server->ops->handle_call))
-		missing("no handle_call");
+	if (unlikely(!server->ops->handle_call)) {
+		refuse(server, m, "no handle_call");
+		return;
+	}
 	if (unlikely(watched(server)))
 		sys_event(server, MOTE_SYS_CALL, m);
 	server->at = m;
@@ -227,8 +238,9 @@ bool server_parent_ended(const struct server *server, const struct mote_msg *m)
 {
 	const struct mote_exit_info *exit = mote_msg_exit(m);
 
-	/* Foreign threads are nobody, too. */
-	return exit && mote_pid_valid(server->parent) && mote_pid_equal(exit->pid, server->parent);
+	/* Foreign threads are nobody, too; but so is mote_stop(), whom a server without a parent has to follow. */
+	return exit && mote_pid_equal(exit->pid, server->parent) &&
+	       (mote_pid_valid(server->parent) || runtime_stopping());
 }
 
 static void server_info(void *state, const struct mote_msg *m)
@@ -250,8 +262,10 @@ static void server_info(void *state, const struct mote_msg *m)
 	if (cast) {
 		((struct mote_msg *)m)->type &= ~MOTE_MSG_CAST;
 		fn = server->ops->handle_cast;
-		if (unlikely(!fn))
-			missing("no handle_cast");
+		if (unlikely(!fn)) {
+			refuse(server, m, "no handle_cast");
+			return;
+		}
 	} else {
 		fn = server->ops->handle_info;
 	}

@@ -40,7 +40,8 @@ static void take_present(struct gather *g, struct process *p, size_t n)
 
 		if (r->err != -EAGAIN)
 			continue;
-		if (!slot) {
+		if (!slot || (r->task.ref.slot < g->slots && g->index[r->task.ref.slot])) {
+			/* It was awaited before, perhaps as another one of these. */
 			r->err = -EINVAL;
 			g->left--;
 			g->failed = true;

@@ -235,8 +235,9 @@ static int start_one(struct mote_task_stream *stream, struct mote_task_result *r
 	}
 	r->item = item;
 	r->position = stream->started++;
-	r->deadline = stream->o.timeout_ms > 0 ? clock_coarse() + COARSE_NS + stream->o.timeout_ms * 1000000 :
-							INT64_MAX;
+	r->deadline = INT64_MAX;
+	if (stream->o.timeout_ms > 0 && stream->o.timeout_ms < INT64_MAX / 2000000)
+		r->deadline = clock_coarse() + COARSE_NS + stream->o.timeout_ms * 1000000;
 	r->killed = false;
 	if (!stream->o.unordered)
 		done_at(stream, r->position)->err = PENDING;
