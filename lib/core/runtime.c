@@ -66,6 +66,13 @@ bool runtime_stopping(void)
 	return atomic_load_explicit(&stopping, memory_order_relaxed);
 }
 
+/* Rooms above core say things as a process's own code: there is nothing to be veiled, and who runs may be taken away. */
+static bool in_own_code(void)
+{
+	/* relaxed: written by this thread */
+	return process_caller() && atomic_load_explicit(&worker_self()->mode, memory_order_relaxed) == SLOT_USER;
+}
+
 static void say(const struct runtime_reports *above, int level, const char *format, va_list args)
 {
 	void (*fn)(int level, const char *text, void *arg) = atomic_load_explicit(&log_fn, memory_order_acquire);
@@ -75,6 +82,12 @@ static void say(const struct runtime_reports *above, int level, const char *form
 	if (!fn && !above)
 		return;
 	vsnprintf(text, sizeof(text), format, args);
+	if (in_own_code()) {
+		runtime_tell(level, text);
+		if (above)
+			above->text(level, text);
+		return;
+	}
 	veiled = runtime_veil();
 	if (fn)
 		fn(level, text, log_arg);
