@@ -44,7 +44,8 @@ LIB_OBJ := $(LIB_SRC:%=$(BUILD)/obj/%.o)
 BENCH_OBJ := $(patsubst %,$(BUILD)/obj/%.o,$(wildcard tools/bench/*.c))
 KV_OBJ := $(patsubst %,$(BUILD)/obj/%.o,$(wildcard examples/kv/*.c))
 # Only jobs wants SQLite (libsqlite3-dev): without, it is left out.
-SQLITE := $(shell echo '\#include <sqlite3.h>' | $(CC) $(CPPFLAGS) $(CFLAGS) -E - >/dev/null 2>&1 && echo yes)
+SQLITE := $(shell printf '\#include <sqlite3.h>\nint main(void) { return !sqlite3_libversion(); }\n' | \
+	$(CC) $(CPPFLAGS) -x c - $(LDFLAGS) -o /dev/null -lsqlite3 2>/dev/null && echo yes)
 JOBS_OBJ := $(if $(SQLITE),$(patsubst %,$(BUILD)/obj/%.o,$(wildcard examples/jobs/*.c)))
 JOBS := $(if $(JOBS_OBJ),$(BUILD)/examples/jobs)
 JOBS_STEPS := $(if $(JOBS_OBJ),$(BUILD)/selftests/jobs/steps)
@@ -61,7 +62,7 @@ say = $(if $(V),,@$(if $(findstring s,$(filter-out -%,$(firstword $(MAKEFLAGS)))
 .DELETE_ON_ERROR:
 
 all: lib $(BENCH) $(EXAMPLES) selftests
-	@$(if $(SQLITE),:,echo 'examples/jobs and its tests are left out: there is no sqlite3.h (libsqlite3-dev)')
+	@$(if $(SQLITE),:,echo 'examples/jobs and its tests are left out: there is no SQLite to build with (libsqlite3-dev)')
 
 lib: $(BUILD)/libmote.a $(BUILD)/libmote.so $(BUILD)/mote.pc
 
