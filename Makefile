@@ -44,7 +44,8 @@ LIB_OBJ := $(LIB_SRC:%=$(BUILD)/obj/%.o)
 BENCH_OBJ := $(patsubst %,$(BUILD)/obj/%.o,$(wildcard tools/bench/*.c))
 KV_OBJ := $(patsubst %,$(BUILD)/obj/%.o,$(wildcard examples/kv/*.c))
 # Only jobs wants SQLite (libsqlite3-dev): without, it is left out.
-SQLITE := $(shell printf '\#include <sqlite3.h>\nint main(void) { return !sqlite3_libversion(); }\n' | \
+HASH := \#
+SQLITE := $(shell printf '$(HASH)include <sqlite3.h>\nint main(void) { return !sqlite3_libversion(); }\n' | \
 	$(CC) $(CPPFLAGS) -x c - $(LDFLAGS) -o /dev/null -lsqlite3 2>/dev/null && echo yes)
 JOBS_OBJ := $(if $(SQLITE),$(patsubst %,$(BUILD)/obj/%.o,$(wildcard examples/jobs/*.c)))
 JOBS := $(if $(JOBS_OBJ),$(BUILD)/examples/jobs)
