@@ -160,6 +160,9 @@ static void no_stack_no_mark(void)
 		.size = sizeof(struct mote_spawn_opts), .handler = &ops });
 
 	wait_until_waiting(server);
+	/* It waits before its stack is given back, on another scheduler. */
+	for (int i = 0; i < 1000 && test_info(server).stack; i++)
+		mote_sleep(mote_in_ms(1));
 	EXPECT_EQ(test_info(server).stack, 0);
 	EXPECT_EQ(test_info(server).stack_high, 0);
 	put_down(server);

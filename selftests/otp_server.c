@@ -570,9 +570,14 @@ static void idle(void)
 	struct mote_process_info info;
 
 	mote_call(pid, INCR, NULL, 0, NULL, PATIENCE);
-	do
+	/* It waits before its stack is given back, on another scheduler. */
+	for (int i = 0; i < 1000; i++) {
 		info = test_info(pid);
-	while (info.state != MOTE_WAITING);
+		if (info.state == MOTE_WAITING && !info.stack)
+			break;
+		mote_sleep(mote_in_ms(1));
+	}
+	EXPECT_EQ(info.state, MOTE_WAITING);
 	EXPECT_EQ(info.stack, 0);
 	EXPECT(info.server);
 	put_down(pid);
