@@ -18,7 +18,7 @@ function bars() {
 	bar("fanin_two", "best", 0.6)
 	bar("supervise_exit", "go", 0.7); bar("supervise_fault", "is", 5000)
 	bar("supervisor_exit", "go", 0.7); bar("supervisor_fault", "is", 5000); bar("supervisor_tree", "go", 0.7)
-	bar("async", "go", 0.35); bar("async_stream", "go", 0.6)
+	bar("call", "go", 0.3); bar("async", "go", 0.35); bar("async_stream", "go", 0.6)
 	bar("registry_lookup", "elixir", 0.5)
 	bar("node_stream_64", "shm", 1.5); bar("node_pingpong", "shm", 5)
 }
