@@ -16,9 +16,10 @@ static struct mote_pubsub *start(const char *name)
 	return mote_pubsub_named(name);
 }
 
+/* What comes from others may come before or after. */
 static bool got_news(const char *text)
 {
-	struct mote_msg *m = mote_receive(PATIENCE);
+	struct mote_msg *m = mote_receive_type(NEWS, PATIENCE);
 	bool ok = m && m->type == NEWS && m->size == strlen(text) && !memcmp(m->data, text, m->size);
 
 	if (!ok)
@@ -54,11 +55,15 @@ static void subscriber(void *arg)
 	hear(&sub);
 }
 
+static bool is_heard(const struct mote_msg *m, void *who)
+{
+	return m->type == HEARD && mote_pid_equal(m->from, *(mote_pid *)who);
+}
+
 static bool heard(mote_pid who, const char *text)
 {
-	struct mote_msg *m = mote_receive(PATIENCE);
-	bool ok = m && m->type == HEARD && mote_pid_equal(m->from, who) && m->size == strlen(text) &&
-		  !memcmp(m->data, text, m->size);
+	struct mote_msg *m = mote_receive_match(is_heard, &who, PATIENCE);
+	bool ok = m && m->size == strlen(text) && !memcmp(m->data, text, m->size);
 
 	if (!ok)
 		test_describe(m);
