@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0
 /* Calls in a circle that goes through several nodes: told at once, and nothing else is told. */
 #include "nodes.h"
+#include <pthread.h>
 
 #include <sys/mman.h>
 
@@ -23,13 +24,11 @@ static struct shared {
 	_Atomic bool ending;			/* servers are put down, some before others */
 } *shared;
 
-static void shared_open(void)
+static void shared_map(void)
 {
 	char path[256];
 	int fd;
 
-	if (shared)
-		return;
 	snprintf(path, sizeof(path), "%s/shared", getenv("MOTE_DIR"));
 	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
 	if (fd < 0 || ftruncate(fd, sizeof(*shared)))
@@ -38,6 +37,14 @@ static void shared_open(void)
 	close(fd);
 	if (shared == MAP_FAILED)
 		test_bail_out();
+}
+
+/* By several processes of a node at once, perhaps. */
+static void shared_open(void)
+{
+	static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+	pthread_once(&once, shared_map);
 }
 
 struct server {
