@@ -64,8 +64,8 @@ static void clean(void *arg)
 static void waits(void *arg)
 {
 	mote_defer(clean, NULL);
-	atomic_fetch_add(&entered, 1);
 	mote_trap_exit(arg != NULL);
+	atomic_fetch_add(&entered, 1);
 	for (;;) {
 		struct mote_msg *m = mote_receive(MOTE_FOREVER);
 
