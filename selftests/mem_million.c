@@ -4,18 +4,6 @@
 
 enum { GO = 1 };
 
-static uint64_t resident(void)
-{
-	FILE *f = fopen("/proc/self/statm", "r");
-	unsigned long long size, rss = 0;
-
-	if (!f || fscanf(f, "%llu %llu", &size, &rss) != 2)
-		rss = 0;
-	if (f)
-		fclose(f);
-	return rss * (uint64_t)sysconf(_SC_PAGESIZE);
-}
-
 static uint64_t processes(void)
 {
 	struct mote_runtime_info info = { .size = sizeof(info) };
@@ -37,7 +25,7 @@ static bool measurable(void)
 {
 	if (SANITIZED)
 		selftest_skip("a sanitizer's own memory would be measured");
-	else if (!resident())
+	else if (!test_resident())
 		selftest_skip("/proc/self/statm can't be read");
 	return !selftest_why[0];
 }
@@ -63,19 +51,19 @@ static void idle_servers(void)
 
 	if (!measurable())
 		return;
-	before = resident();
+	before = test_resident();
 	for (unsigned long i = 0; i < n; i++)
 		if (!EXPECT(mote_pid_valid(mote_spawn_opts(&(struct mote_spawn_opts){
 			.size = sizeof(struct mote_spawn_opts), .handler = &counter }))))
 			return;
 	all_idle();
-	spawned = resident();
+	spawned = test_resident();
 	/* each one has worked once, and is idle again */
 	for (mote_pid p = mote_process_next(MOTE_NOBODY); mote_pid_valid(p); p = mote_process_next(p))
 		if (!mote_pid_equal(p, mote_self()))
 			mote_send(p, GO, NULL, 0);
 	all_idle();
-	used = resident();
+	used = test_resident();
 	EXPECT_EQ(processes(), n + 1);
 	test_note("%lu idle servers with 8 bytes of state: %.1f bytes each, %.1f after each has worked", n,
 		  (double)(spawned - before) / (double)n, (double)(used - before) / (double)n);
@@ -92,7 +80,7 @@ static void waiting_processes(void)
 
 	if (!measurable())
 		return;
-	before = resident();
+	before = test_resident();
 	for (unsigned long i = 0; i < n; i++) {
 		if (!EXPECT(mote_pid_valid(mote_spawn(sink, NULL))))
 			return;
@@ -102,7 +90,7 @@ static void waiting_processes(void)
 	for (mote_pid p = mote_process_next(MOTE_NOBODY); mote_pid_valid(p); p = mote_process_next(p))
 		while (!mote_pid_equal(p, mote_self()) && test_info(p).wait != MOTE_WAIT_MESSAGE)
 			mote_yield();
-	after = resident();
+	after = test_resident();
 	test_note("%lu waiting processes with stacks: %.1f bytes each", n, (double)(after - before) / (double)n);
 	EXPECT((after - before) / n < 3 * 4096);
 }
@@ -111,12 +99,12 @@ static void waiting_processes(void)
 static void spawns_unrun(void *arg)
 {
 	unsigned long n = *(unsigned long *)arg;
-	uint64_t before = resident(), after;
+	uint64_t before = test_resident(), after;
 
 	for (unsigned long i = 0; i < n; i++)
 		if (!EXPECT(mote_pid_valid(mote_spawn(sink, NULL))))
 			return;
-	after = resident();
+	after = test_resident();
 	test_note("%lu processes just spawned: %.1f bytes each", n, (double)(after - before) / (double)n);
 	EXPECT((after - before) / n < 1024);
 }
@@ -157,14 +145,14 @@ static void crowds_come_and_go(void)
 			mote_sleep(mote_in_ms(1));
 		free(p);
 		if (round == 2)
-			first = resident();
+			first = test_resident();
 	}
-	EXPECT(resident() < first + first / 2 + (64u << 20));
+	EXPECT(test_resident() < first + first / 2 + (64u << 20));
 }
 
 int main(void)
 {
-	selftest_process("an idle server costs its control block and its state", idle_servers);
+	selftest_process("an idle handler costs its control block and its state", idle_servers);
 	selftest_process("a waiting process costs a page of stack, or little more", waiting_processes);
 	selftest_process_opts("a process that has not run yet costs its control block", never_run, SCHEDULERS(1));
 	selftest_process_opts("memory is used again", crowds_come_and_go, SCHEDULERS(2));

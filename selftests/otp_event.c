@@ -662,18 +662,6 @@ static void gone_already(void)
 	stop(mgr);
 }
 
-static uint64_t resident(void)
-{
-	FILE *f = fopen("/proc/self/statm", "r");
-	unsigned long long size, rss = 0;
-
-	if (!f || fscanf(f, "%llu %llu", &size, &rss) != 2)
-		rss = 0;
-	if (f)
-		fclose(f);
-	return rss * (uint64_t)sysconf(_SC_PAGESIZE);
-}
-
 /* What was handled is freed, and not only when the manager ends: 400 MB otherwise. */
 static void freed(void)
 {
@@ -687,7 +675,7 @@ static void freed(void)
 		return;
 	}
 	EXPECT_EQ(add(mgr, "one", "a"), 0);
-	before = resident();
+	before = test_resident();
 	for (int i = 0; i < 20000; i++) {
 		if (i % 10 == 0)
 			EXPECT_EQ(mote_event_sync_notify(mgr, LOG, text, sizeof(text), PATIENCE), 0);
@@ -697,7 +685,7 @@ static void freed(void)
 			EXPECT_EQ(mote_send(mgr, LOG, text, sizeof(text)), 0);
 	}
 	settle(mgr);
-	EXPECT(resident() < before + (100u << 20));
+	EXPECT(test_resident() < before + (100u << 20));
 	stop(mgr);
 }
 

@@ -286,18 +286,6 @@ static void looked_into(void)
 	EXPECT(got_down(ref, pid, MOTE_KILLED));
 }
 
-static uint64_t resident(void)
-{
-	FILE *f = fopen("/proc/self/statm", "r");
-	unsigned long long size, rss = 0;
-
-	if (!f || fscanf(f, "%llu %llu", &size, &rss) != 2)
-		rss = 0;
-	if (f)
-		fclose(f);
-	return rss * (uint64_t)sysconf(_SC_PAGESIZE);
-}
-
 /* What was handled is freed, and not only when the machine ends: 400 MB otherwise. */
 static void freed(void)
 {
@@ -312,7 +300,7 @@ static void freed(void)
 		return;
 	}
 	text[sizeof(text) - 1] = 'x';
-	before = resident();
+	before = test_resident();
 	for (int i = 0; i < 20000; i++) {
 		if (i % 2)
 			mote_send(pid, TOUCH, text, sizeof(text));
@@ -321,7 +309,7 @@ static void freed(void)
 		if (i % 100 == 0)
 			EXPECT_EQ(look(pid), RED);
 	}
-	EXPECT(resident() < before + (100u << 20));
+	EXPECT(test_resident() < before + (100u << 20));
 	put_down(pid);
 	EXPECT(got_down(ref, pid, MOTE_KILLED));
 }

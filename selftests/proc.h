@@ -242,6 +242,19 @@ static inline struct mote_process_info test_info(mote_pid pid)
 	return info;
 }
 
+/* Bytes of this OS process in memory; 0: not to be had. */
+static inline uint64_t test_resident(void)
+{
+	FILE *f = fopen("/proc/self/statm", "r");
+	unsigned long long size, rss = 0;
+
+	if (!f || fscanf(f, "%llu %llu", &size, &rss) != 2)
+		rss = 0;
+	if (f)
+		fclose(f);
+	return rss * (uint64_t)sysconf(_SC_PAGESIZE);
+}
+
 /* Spawned on scheduler n, to stay there: so that two processes really run at the same time. */
 static inline mote_pid spawn_pinned(mote_fn fn, void *arg, unsigned int scheduler, unsigned int flags, mote_ref *ref)
 {

@@ -115,18 +115,6 @@ static void many_mixers(void)
 		EXPECT(got_down(refs[i], p[i], MOTE_NORMAL));
 }
 
-static uint64_t resident(void)
-{
-	FILE *f = fopen("/proc/self/statm", "r");
-	unsigned long long size, rss = 0;
-
-	if (!f || fscanf(f, "%llu %llu", &size, &rss) != 2)
-		rss = 0;
-	if (f)
-		fclose(f);
-	return rss * (uint64_t)sysconf(_SC_PAGESIZE);
-}
-
 static void hoarder(void *arg)
 {
 	for (int i = 0; i < 100; i++)
@@ -151,11 +139,11 @@ static void freed_at_exit(void)
 		}
 		EXPECT(got_down(ref, p, i % 2 ? MOTE_KILLED : MOTE_NORMAL));
 		if (i == n / 10)
-			before = resident();
+			before = test_resident();
 	}
 	/* a gigabyte went through; ASan keeps what is freed for a while */
 	if (!SANITIZED)
-		EXPECT(resident() < before + (100u << 20));
+		EXPECT(test_resident() < before + (100u << 20));
 }
 
 static void is_counted(void)

@@ -466,18 +466,6 @@ static int big_init(void *state, void *arg)
 	return 0;
 }
 
-static uint64_t resident(void)
-{
-	FILE *f = fopen("/proc/self/statm", "r");
-	unsigned long long size, rss = 0;
-
-	if (!f || fscanf(f, "%llu %llu", &size, &rss) != 2)
-		rss = 0;
-	if (f)
-		fclose(f);
-	return rss * (uint64_t)sysconf(_SC_PAGESIZE);
-}
-
 static void state_is_released(void)
 {
 	static const struct mote_handler_ops ops = { .size = sizeof(ops), .state_size = 100000, .init = big_init,
@@ -495,11 +483,11 @@ static void state_is_released(void)
 		put_down(p);
 		EXPECT(got_down(ref, p, MOTE_KILLED));
 		if (i == n / 10)
-			before = resident();
+			before = test_resident();
 	}
 	/* all of it together would be 540 MB (ASan keeps what is freed for a while) */
 	if (!SANITIZED)
-		EXPECT(resident() < before + (100u << 20));
+		EXPECT(test_resident() < before + (100u << 20));
 }
 
 static void race_of_callers(void)
